@@ -1,0 +1,75 @@
+// Every bound of the product in one place, and proofs of how they relate.
+//
+// A bound that guards memory says what it bounds and what happens at it. Change one and the
+// static_asserts at the end tell what else must move.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace twofold {
+
+// ---- Blocks and volumes -------------------------------------------------------------------------
+inline constexpr size_t kBlockSize = 4096;  // bytes; the unit of checksums, maps and atomicity
+inline constexpr size_t kBlockShift = 12;
+inline constexpr uint64_t kMaxVolumeBytes = uint64_t{1} << 50;  // 1 PiB of address space
+inline constexpr size_t kMaxVolumes = 1024;                     // in a pool
+inline constexpr size_t kMaxNameBytes = 128;                    // a volume's or a snapshot's name
+inline constexpr size_t kMaxGroupMembers = 64;                  // volumes in one consistent snapshot
+
+// ---- Segment log --------------------------------------------------------------------------------
+inline constexpr uint64_t kDefaultSegmentBytes = uint64_t{64} << 20;
+inline constexpr uint64_t kMinSegmentBytes = uint64_t{4} << 20;  // small test stores
+inline constexpr uint64_t kMaxSegmentBytes = uint64_t{1} << 30;
+inline constexpr size_t kMaxEntryBlocks = 256;        // 1 MiB: a larger request becomes several (R5)
+inline constexpr size_t kMaxBatchPayloadBlocks = 512;  // 2 MiB of payload in one durable write
+inline constexpr size_t kMaxBatchEntries = 1024;
+inline constexpr size_t kMaxDescriptorBlocks = 16;    // 64 KiB of descriptor
+inline constexpr size_t kMaxEntryBodyBytes = 4096;    // names and the like in a record without payload
+inline constexpr size_t kMaxBatchesInFlight = 1;      // per store; measured as good as more
+inline constexpr size_t kMaxStoreDirectories = 16;    // disks of one store
+inline constexpr size_t kReadySegments = 2;           // pre-written ahead of the writer
+inline constexpr size_t kMaxIoPieces = 1023;          // iovecs of one write (IOV_MAX less one)
+
+// ---- Extent map ---------------------------------------------------------------------------------
+inline constexpr size_t kChunkBlocks = 32;  // 128 KiB of address space in one map entry
+inline constexpr uint64_t kCheckpointEntries = 250'000;           // M9
+inline constexpr uint64_t kCheckpointBytes = uint64_t{1} << 30;   // M9
+inline constexpr size_t kDefaultMapCacheBytes = size_t{128} << 20;
+inline constexpr size_t kMaxPartialChunks = 16'384;  // M10: at the bound new batches wait
+
+// ---- Volumes and replication --------------------------------------------------------------------
+inline constexpr size_t kMaxInFlightPerVolume = 1024;  // requests; further ones wait their turn
+inline constexpr size_t kMaxReplicas = 8;              // in one pool
+
+// ---- NBD ----------------------------------------------------------------------------------------
+inline constexpr size_t kMaxNbdRequestBytes = size_t{32} << 20;
+inline constexpr size_t kMaxNbdConnections = 256;
+inline constexpr size_t kMaxNbdRequestsPerConnection = 128;  // in flight; none left = stop reading
+inline constexpr size_t kMaxNbdOptionBytes = 4096 + 8;       // a longer option is refused unread
+inline constexpr size_t kMaxNbdOptions = 256;                // of one handshake
+inline constexpr uint64_t kNbdHandshakeTimeoutMs = 10'000;
+inline constexpr uint64_t kNbdSendTimeoutMs = 60'000;  // a client that takes no replies is let go
+
+// ---- Memory -------------------------------------------------------------------------------------
+inline constexpr size_t kDefaultBufferPoolBytes = size_t{192} << 20;  // payloads in flight
+inline constexpr size_t kNbdReceiveBufferBytes = size_t{128} << 10;   // per connection
+
+// ---- Control ------------------------------------------------------------------------------------
+inline constexpr size_t kMaxControlRequestBytes = size_t{64} << 10;
+inline constexpr size_t kMaxControlConnections = 32;
+
+// ---- Runtime ------------------------------------------------------------------------------------
+inline constexpr unsigned kRingEntries = 1024;
+inline constexpr size_t kOffloadThreads = 2;  // where blocking calls (RocksDB) run
+
+static_assert(kBlockSize == size_t{1} << kBlockShift);
+static_assert(kMaxEntryBlocks <= kMaxBatchPayloadBlocks, "an entry never spans batches (R5)");
+static_assert(kMaxBatchPayloadBlocks * kBlockSize + kMaxDescriptorBlocks * kBlockSize <
+                  kMinSegmentBytes / 1.5,
+              "a batch fits a segment with room for the descriptor copies (R15)");
+static_assert(kMaxBatchPayloadBlocks + kMaxDescriptorBlocks <= kMaxIoPieces);
+static_assert(kMaxNbdRequestBytes * 4 <= kDefaultBufferPoolBytes,
+              "a few of the largest requests fit the pool, so that it can't be starved by one");
+
+}  // namespace twofold

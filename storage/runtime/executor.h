@@ -1,0 +1,108 @@
+// One thread's event loop: a FIFO of ready coroutines, timers, and a Poller for what comes from outside.
+//
+// Everything that belongs to an executor runs on its thread and needs no locks. Other threads reach it
+// by Post() alone. Fair: each turn runs what was ready at its start, then polls once.
+#pragma once
+
+#include <coroutine>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "storage/runtime/poller.h"
+#include "storage/runtime/task.h"
+
+namespace twofold {
+
+class Executor {
+ public:
+  // `poller` outlives the executor. The executor becomes Current() of the thread that calls Run.
+  explicit Executor(Poller& poller) : poller_(poller) {}
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+  ~Executor();
+
+  // The executor whose Run is active on this thread; must exist.
+  static Executor& Current();
+
+  Poller& poller() { return poller_; }
+  MonoNanos Now() const { return poller_.Now(); }
+  WallNanos WallNow() const { return poller_.WallNow(); }
+
+  // Drives the loop until `task` has finished, and returns its result. Not reentrant.
+  template <typename T>
+  T Run(Task<T> task);
+
+  // Runs `function` on this executor's thread, in the order of arrival. Any thread; never blocks for long.
+  void Post(std::function<void()> function);
+
+  // Queues a ready coroutine. This thread only.
+  void Push(std::coroutine_handle<> handle) { ready_.push_back(handle); }
+
+  // A timer resumes `handle` at `when`. The id cancels it; cancelling does not resume.
+  using TimerId = std::pair<MonoNanos, uint64_t>;
+  TimerId AddTimer(MonoNanos when, std::coroutine_handle<> handle);
+  bool CancelTimer(TimerId id);
+
+ private:
+  void Loop(const bool& done);
+  void Turn();
+  void RunPosted();
+  void FireTimers();
+
+  Poller& poller_;
+  std::deque<std::coroutine_handle<>> ready_;
+  std::map<TimerId, std::coroutine_handle<>> timers_;
+  uint64_t next_timer_ = 0;
+
+  std::mutex posted_mutex_;
+  std::vector<std::function<void()>> posted_;  // guarded by posted_mutex_
+};
+
+namespace internal {
+template <typename T>
+SelfOwned RunInto(Task<T> task, std::optional<T>& result, bool& done) {
+  result.emplace(co_await std::move(task));
+  done = true;
+}
+inline SelfOwned RunInto(Task<void> task, bool& done) {
+  co_await std::move(task);
+  done = true;
+}
+
+// Sets Executor::Current for the length of a Run.
+class CurrentExecutor {
+ public:
+  explicit CurrentExecutor(Executor* executor);
+  ~CurrentExecutor();
+};
+}  // namespace internal
+
+template <typename T>
+T Executor::Run(Task<T> task) {
+  internal::CurrentExecutor current(this);
+  bool done = false;
+  if constexpr (std::is_void_v<T>) {
+    internal::RunInto(std::move(task), done);
+    Loop(done);
+  } else {
+    std::optional<T> result;
+    internal::RunInto(std::move(task), result, done);
+    Loop(done);
+    return std::move(*result);
+  }
+}
+
+// Lets everything else that is ready run first.
+struct YieldAwaiter {
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> handle) const noexcept { PushReady(handle); }
+  void await_resume() const noexcept {}
+};
+inline YieldAwaiter Yield() { return {}; }
+
+}  // namespace twofold
