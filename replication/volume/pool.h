@@ -1,0 +1,141 @@
+// SHARED CONTRACT. The two sets and the volumes on them: opening, levelling, administration.
+//
+// A pool belongs to one executor. Administrative calls are serialised; they run beside client I/O.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "replication/pair/witness.h"
+#include "replication/replica.h"
+#include "replication/volume/mount.h"
+#include "storage/base/types.h"
+#include "storage/io/buffer_pool.h"
+#include "storage/runtime/executor.h"
+#include "storage/runtime/task.h"
+
+namespace twofold {
+
+enum class AckMode {
+  kDurable,  // acknowledged when durable on both sets (P1)
+  kWritten,  // acknowledged when written to both sets' devices; FLUSH and FUA make durable
+};
+const char* AckModeName(AckMode mode);
+absl::StatusOr<AckMode> ParseAckMode(const std::string& text);
+
+struct VolumeInfo {
+  std::string name;
+  VolumeId id;
+  uint64_t size_bytes = 0;
+  AckMode ack = AckMode::kDurable;
+  TimelineId timeline;
+  WallNanos created = 0;
+  Position position;             // the last acknowledged entry
+  size_t mounts = 0;             // clients connected
+  size_t snapshots = 0;
+  uint64_t mapped_bytes = 0;     // of the current timeline, as far as the map knows without reading
+  std::string state;             // "online", or why not
+};
+
+struct SnapshotInfo {
+  std::string volume;
+  std::string name;
+  SnapshotId id;
+  GroupId group;            // 0: alone
+  TimelineId timeline;
+  Position position;
+  WallNanos created = 0;
+  uint64_t size_bytes = 0;  // of the volume at that point
+  bool before_rollback = false;  // made by a rollback to keep the state it left (P5)
+};
+
+struct ReplicaInfo {
+  std::string set;          // "a"
+  std::string place;        // directories
+  std::string state;        // "in-sync", "failed", ...
+  std::string reason;       // of a failure, with what to do
+  uint64_t capacity_bytes = 0;  // of client data, less reserves
+  uint64_t used_bytes = 0;
+  uint64_t live_bytes = 0;
+  uint64_t free_segments = 0;
+  uint64_t segments = 0;
+  uint64_t incarnation = 0;
+  uint64_t bad_blocks_seen = 0;  // CRC failures met since start
+};
+
+struct PoolInfo {
+  std::string pool_id;
+  Generation generation;
+  uint64_t membership_version = 0;
+  std::string state;  // "healthy", or what is wrong and what to do
+  std::vector<ReplicaInfo> replicas;
+  std::string witness;
+  uint64_t buffer_pool_used_bytes = 0;
+  uint64_t buffer_pool_capacity_bytes = 0;
+};
+
+// A volume's snapshot as a user names it: "vol@snap".
+struct SnapshotName {
+  std::string volume;
+  std::string snapshot;
+  static absl::StatusOr<SnapshotName> Parse(const std::string& text);
+};
+
+// kInvalidArgument unless 1..kMaxNameBytes of [A-Za-z0-9._-], not starting with '.' or '-'.
+absl::Status CheckName(const std::string& name);
+
+class PoolState;  // pool.cc
+
+class Pool {
+ public:
+  struct Parts {
+    std::vector<std::unique_ptr<Replica>> replicas;  // opened stores, at least one of each set
+    std::unique_ptr<Witness> witness;
+    size_t buffer_pool_bytes = 0;
+  };
+
+  // Attaches (R20): takes a new generation from the witness, seals every listed replica, levels them,
+  // deletes incomplete snapshot groups (R34), and opens the volumes. kUnavailable with what to do when
+  // a listed replica is missing; kAborted when another head has taken over.
+  static Task<absl::StatusOr<std::unique_ptr<Pool>>> Attach(Parts parts);
+
+  ~Pool();
+
+  // "vol" or "vol@snap". kNotFound.
+  absl::StatusOr<std::unique_ptr<Mount>> OpenMount(const std::string& export_name);
+  // Every name that OpenMount takes: volumes and snapshots.
+  std::vector<std::string> ExportNames() const;
+
+  // Each is durable on both sets when it returns OK.
+  Task<absl::StatusOr<VolumeInfo>> CreateVolume(std::string name, uint64_t size_bytes, AckMode ack);
+  Task<absl::StatusOr<VolumeInfo>> ResizeVolume(std::string name, uint64_t size_bytes, bool force);
+  // kFailedPrecondition while clients are connected, or it has snapshots and `force` is not given.
+  Task<absl::Status> DeleteVolume(std::string name, bool force);
+  std::vector<VolumeInfo> Volumes() const;
+  absl::StatusOr<VolumeInfo> FindVolume(const std::string& name) const;
+
+  // All at one instant (P4, R34). kAlreadyExists, kNotFound.
+  Task<absl::StatusOr<std::vector<SnapshotInfo>>> CreateSnapshots(std::vector<SnapshotName> names);
+  absl::StatusOr<std::vector<SnapshotInfo>> Snapshots(const std::optional<std::string>& volume) const;
+  Task<absl::Status> DeleteSnapshot(SnapshotName name);
+
+  // Starts a new timeline at the snapshot (P5); returns the snapshot that keeps the state it left.
+  // kFailedPrecondition while clients are connected, unless `force`, which disconnects them.
+  Task<absl::StatusOr<SnapshotInfo>> Rollback(SnapshotName name, bool force);
+
+  PoolInfo Info() const;
+
+  // Revokes mounts, drains, covers the logs' ends (R12), checkpoints and closes the replicas.
+  Task<void> Stop();
+
+ private:
+  explicit Pool(std::unique_ptr<PoolState> state);
+  std::unique_ptr<PoolState> state_;
+};
+
+}  // namespace twofold

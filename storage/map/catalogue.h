@@ -1,0 +1,133 @@
+// SHARED CONTRACT. Volumes, timelines, epochs and snapshots of a pool, as one replica knows them: a pure
+// state machine over log entries, the same on every replica that has committed the same entries.
+//
+// Small and whole in memory; written whole into each checkpoint and now and then into the log (R17).
+// Ids are given by the head from next_*_id and never reused (M3, R29).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "storage/base/types.h"
+#include "storage/log/entry.h"
+
+namespace twofold {
+
+// The bodies of catalogue entries; encoded by storage/map/catalogue_codec.
+struct VolumeCreateBody {
+  VolumeId id;
+  std::string name;
+  uint64_t size_bytes = 0;
+  uint8_t ack = 0;  // AckMode
+  TimelineId first_timeline;
+};
+struct VolumeDeleteBody {
+  VolumeId id;
+};
+struct ResizeBody {
+  uint64_t size_bytes = 0;
+};
+struct SnapshotBody {
+  SnapshotId id;
+  std::string name;
+  GroupId group;                         // 0: alone (R34)
+  std::vector<VolumeId> group_members;
+  bool before_rollback = false;          // made by a rollback (P5)
+};
+struct SnapshotDeleteBody {
+  SnapshotId id;
+};
+// A rollback or clone: from here on the volume's current timeline is `id`, which starts as `parent` was
+// at `fork` (it sees the parent's entries below `fork`).
+struct TimelineStartBody {
+  TimelineId id;
+  TimelineId parent;
+  Position fork;
+  uint64_t size_bytes = 0;  // of the volume at `fork`
+};
+
+struct SnapshotRecord {
+  SnapshotId id;
+  VolumeId volume;
+  TimelineId timeline;
+  Position position;  // of its record: it shows what came before
+  std::string name;
+  GroupId group;
+  std::vector<VolumeId> group_members;
+  WallNanos created = 0;
+  uint64_t size_bytes = 0;
+  bool before_rollback = false;
+};
+
+struct TimelineRecord {
+  TimelineId id;
+  VolumeId volume;
+  TimelineId parent;  // 0: none
+  Position fork;      // in the parent
+  Position opened;    // its own first position
+  Epoch current_epoch;  // the newest ever opened on it; does not go back when a snapshot is deleted
+};
+
+struct VolumeRecord {
+  VolumeId id;
+  std::string name;
+  uint64_t size_bytes = 0;
+  uint8_t ack = 0;
+  TimelineId current_timeline;
+  WallNanos created = 0;
+};
+
+// A volume's stream: where it ends and which generations wrote it (R1).
+struct StreamRecord {
+  Position applied;     // the last entry applied here
+  WallNanos last_stamp = 0;
+  std::vector<Position> generations;  // the first position of each generation, ascending
+};
+
+class Catalogue {
+ public:
+  // Applies an entry that has a Seq: moves the stream on, and changes volumes, timelines and snapshots for
+  // the kinds that do. Each stream's entries in order. kDataLoss where the body does not decode or
+  // contradicts what is there (a damaged or foreign log).
+  absl::Status Apply(const LogEntry& entry);
+
+  const std::map<VolumeId, VolumeRecord>& volumes() const { return volumes_; }
+  const std::map<TimelineId, TimelineRecord>& timelines() const { return timelines_; }
+  const std::map<SnapshotId, SnapshotRecord>& snapshots() const { return snapshots_; }
+  const std::map<VolumeId, StreamRecord>& streams() const { return streams_; }
+
+  const VolumeRecord* FindVolume(const std::string& name) const;
+  const SnapshotRecord* FindSnapshot(VolumeId volume, const std::string& name) const;
+
+  // The newest point of the timeline that must stay readable: a snapshot or a fork point; kFirstPosition
+  // when there is none. A run born after it that is overwritten is dead at once (MAP_AND_SPACE M19, M20).
+  Position NewestRetainedPoint(TimelineId timeline) const;
+  // The retained points of the timeline (snapshots, fork points of children), ascending, without duplicates.
+  std::vector<Position> RetainedPoints(TimelineId timeline) const;
+
+  VolumeId next_volume_id() const { return next_volume_id_; }
+  TimelineId next_timeline_id() const { return next_timeline_id_; }
+  SnapshotId next_snapshot_id() const { return next_snapshot_id_; }
+  GroupId next_group_id() const { return next_group_id_; }
+
+  // The whole of it, with a version (docs/formats/catalogue.md). Decode: kDataLoss.
+  std::string Encode() const;
+  static absl::StatusOr<Catalogue> Decode(absl::string_view bytes);
+
+ private:
+  std::map<VolumeId, VolumeRecord> volumes_;
+  std::map<TimelineId, TimelineRecord> timelines_;
+  std::map<SnapshotId, SnapshotRecord> snapshots_;
+  std::map<VolumeId, StreamRecord> streams_;
+  VolumeId next_volume_id_{1};
+  TimelineId next_timeline_id_{1};
+  SnapshotId next_snapshot_id_{1};
+  GroupId next_group_id_{1};
+};
+
+}  // namespace twofold
