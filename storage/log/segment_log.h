@@ -1,0 +1,165 @@
+// SHARED CONTRACT. The segment log of one store: appends batches, reads payload, recovers the tail.
+//
+// docs/formats/log.md is the format. One batch is in flight at a time; entries that arrive meanwhile form
+// the next one (group commit without timers). Acknowledgements follow log order.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "storage/base/types.h"
+#include "storage/io/block_device.h"
+#include "storage/log/entry.h"
+#include "storage/runtime/task.h"
+
+namespace twofold {
+
+// A place between two batches: where the next one starts. Ordered by batch number.
+struct LogPosition {
+  BatchNumber batch;      // of the batch that starts here
+  SegmentNumber segment;
+  uint32_t block = 0;     // in the segment, in units of 4 KiB
+  uint32_t previous_checksum = 0;  // of the descriptor before (the chain)
+  bool operator==(const LogPosition&) const = default;
+};
+
+// "Everything of the volume up to `position` is complete on every in-sync replica" (R2).
+struct CommitMark {
+  VolumeId volume;
+  Position position;
+};
+
+// One batch that is in the log, in log order: as just written, or as replayed.
+struct LoggedBatch {
+  LogPosition start;
+  LogPosition end;  // where the next batch starts
+  Incarnation incarnation;
+  bool durable = false;  // false: written only (ack=written), until a Flush
+  std::vector<CommitMark> commits;
+  struct Item {
+    LogEntry entry;
+    LogAddress payload;  // kinds with payload
+  };
+  std::vector<Item> items;
+};
+
+// Something that recovery found wrong, for people and for healing.
+struct LogDamage {
+  SegmentNumber segment;
+  uint32_t block = 0;
+  std::string what;
+};
+
+class SegmentLog {
+ public:
+  struct Options {
+    std::string store_id;  // 16 raw bytes
+    uint64_t segment_bytes = 0;
+    // Slots are made up to this number, over all devices; not more.
+    uint64_t max_segments = 0;
+    // Called for each batch in log order, when it is durable (or written), before its appenders
+    // resume. Must not suspend.
+    std::function<void(const LoggedBatch&)> on_logged;
+    // Called when a batch is about to be sent: the commit marks it shall carry (those that moved).
+    std::function<std::vector<CommitMark>()> take_commits;
+    // Called once, when the log stops for good after a failed write.
+    std::function<void(const absl::Status&)> on_failed;
+    // Called when a segment is opened for writing and when it is sealed, to keep the SegmentTable.
+    std::function<void(SegmentNumber)> on_opened;
+    std::function<void(SegmentNumber)> on_sealed;
+  };
+
+  // Looks at every slot's header on the devices (which outlive the log). Does not change anything.
+  static Task<absl::StatusOr<std::unique_ptr<SegmentLog>>> Open(std::vector<BlockDevice*> devices,
+                                                                Options options);
+  ~SegmentLog();
+
+  // Segments that have a valid header, ascending.
+  std::vector<SegmentNumber> Segments() const;
+
+  // Replays from `from` (batch 0: from the oldest segment there is) to the end of the log, calling
+  // `on_batch` for each batch in order; stops at its first error. What it calls with is durable (R13).
+  // `cut` is where the log ends; damage below what was known durable (R12) is kDataLoss unless listed as healable in
+  // `damage` (a payload that fails its CRC is not looked at here). Repeatable until StartAppending.
+  struct Replayed {
+    LogPosition cut;
+    BatchNumber known_durable;
+    Incarnation last_incarnation;  // the highest seen
+    uint64_t batches = 0;
+    std::vector<LogDamage> damage;
+  };
+  Task<absl::StatusOr<Replayed>> Replay(LogPosition from,
+                                        std::function<absl::Status(const LoggedBatch&)> on_batch);
+
+  // Ends recovery (R11): durably overwrites the head of every batch found beyond the cut, declares every
+  // slot that `in_use` does not name free, opens a new segment and logs the kCut record as its first
+  // with `incarnation`. From here on Append works.
+  Task<absl::Status> StartAppending(Replayed replayed, Incarnation incarnation,
+                                    std::vector<SegmentNumber> in_use);
+
+  // Adds the entry to the open batch, in the order of the calls (before the first suspension). Returns
+  // where the payload lies when the batch is written with at least `durability` and every batch before
+  // it is in. `entry`, `payload` (entry.range.count blocks, aligned to kBlockSize) outlive the call.
+  // kUnavailable once the log has failed: what is on disk is unknown then, and it takes nothing more.
+  // kResourceExhausted only when the caller did not reserve (see free_segments).
+  Task<absl::StatusOr<LogAddress>> Append(const LogEntry& entry, absl::Span<const std::byte> payload,
+                                          Durability durability);
+
+  // Makes everything logged before durable, and says so in the log (R12): afterwards a later batch, or
+  // an empty one when nothing follows soon, carries it.
+  Task<absl::Status> Flush();
+
+  // Reads payload blocks; no CRC check (the caller has the CRCs). The segment must be pinned by the
+  // caller while it runs. kDataLoss for a segment that is not there.
+  Task<absl::Status> ReadPayload(LogAddress first, uint32_t count, absl::Span<const iovec> pieces);
+
+  // Every batch of one segment, by its descriptors (or by the copies at its end, R15), for inspect and rebuild.
+  Task<absl::StatusOr<std::vector<LoggedBatch>>> ReadSegment(SegmentNumber segment);
+
+  // Gives segments back for reuse: their files get new numbers when they are opened again.
+  void Free(const std::vector<SegmentNumber>& segments);
+
+  // Where the next batch would start.
+  LogPosition end() const;
+  // The highest batch such that it and all before it are durable.
+  BatchNumber known_durable() const;
+  // Free slots (ready ones, recyclable files and slots not yet made), the open segment not counted.
+  uint64_t free_segments() const;
+  uint64_t total_segments() const;
+  // Payload blocks that a segment holds at worst: each entry alone in its batch with `blocks` payload.
+  // Used to turn a reservation into space: see docs/formats/log.md, "Room".
+  static uint64_t WorstCaseBlocks(uint64_t payload_blocks, uint64_t entries);
+  // Blocks left in the open segment by the same measure.
+  uint64_t open_segment_blocks_left() const;
+  uint64_t usable_blocks_per_segment() const;
+
+  absl::Status health() const;
+
+  struct Counters {
+    uint64_t batches = 0;
+    uint64_t entries = 0;
+    uint64_t payload_blocks = 0;
+    uint64_t descriptor_blocks = 0;
+    uint64_t flushes = 0;
+    uint64_t segments_opened = 0;
+  };
+  Counters counters() const;
+
+  // Covers the last batch with an empty one where it is not yet known durable (R12), waits for the background work, and ends.
+  Task<void> Stop();
+
+ private:
+  class Impl;
+  explicit SegmentLog(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace twofold
