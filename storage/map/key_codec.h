@@ -1,0 +1,59 @@
+// SHARED CONTRACT. The keys of the metadata store (docs/formats/map.md, M5, M6, M19): fixed length, big-endian, so that
+// byte order is the order of meaning. The first byte names the table.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "storage/base/types.h"
+
+namespace twofold {
+
+enum class Table : char {
+  kMeta = 'M',      // name -> bytes: checkpoint, catalogue, ...
+  kChunk = 'C',     // timeline, chunk, ~epoch -> packed runs (merge: run lists)
+  kVersion = 'V',   // timeline, epoch, chunk -> nothing: the versions made in an epoch (M6)
+  kDead = 'D',      // timeline, death epoch, birth epoch, chunk, block, position -> count (M19)
+  kLive = 'L',      // segment -> bitmap of live blocks (merge: sets and clears, M21)
+  kUsage = 'U',     // segment -> counts (M21)
+  kTombstone = 'Z', // timeline, position -> range, segment (R38)
+  kJob = 'J',       // number -> reclaim job
+};
+
+std::string MetaKey(absl::string_view name);
+
+struct ChunkKey {
+  TimelineId timeline;
+  uint64_t chunk = 0;  // block index / kChunkBlocks
+  Epoch epoch;
+  bool operator==(const ChunkKey&) const = default;
+};
+std::string EncodeChunkKey(const ChunkKey& key);
+absl::StatusOr<ChunkKey> DecodeChunkKey(absl::string_view key);
+// The prefix of all versions of a chunk; of all chunks of a timeline.
+std::string ChunkPrefix(TimelineId timeline, uint64_t chunk);
+std::string TimelinePrefix(Table table, TimelineId timeline);
+// The first key that is greater than every key with this prefix.
+std::string PrefixEnd(std::string prefix);
+
+std::string EncodeVersionKey(const ChunkKey& key);
+absl::StatusOr<ChunkKey> DecodeVersionKey(absl::string_view key);
+
+struct DeadKey {
+  TimelineId timeline;
+  Epoch death;
+  Epoch birth;
+  uint64_t chunk = 0;
+  BlockIndex block;
+  Position position;  // of the run: names the block by identity, never by address
+  bool operator==(const DeadKey&) const = default;
+};
+std::string EncodeDeadKey(const DeadKey& key);
+absl::StatusOr<DeadKey> DecodeDeadKey(absl::string_view key);
+
+std::string EncodeSegmentKey(Table table, SegmentNumber segment);  // kLive, kUsage
+absl::StatusOr<SegmentNumber> DecodeSegmentKey(absl::string_view key);
+
+}  // namespace twofold

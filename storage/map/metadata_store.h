@@ -1,0 +1,51 @@
+// SHARED CONTRACT. The seam to the ordered key-value store that keeps the extent map between checkpoints.
+//
+// Two implementations: RocksStore (RocksDB on the offload threads) and sim::SimMetadataStore (tests/sim).
+// The keys and values are docs/formats/map.md; what a merge does is fixed by the key's table
+// (key_codec.h) and the same in both (merge.h).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "storage/runtime/task.h"
+
+namespace twofold {
+
+struct MetadataWrite {
+  enum class Kind { kPut, kMerge, kDelete, kDeleteRange } kind = Kind::kPut;
+  std::string key;
+  std::string value;  // kDeleteRange: the end, exclusive
+};
+using MetadataBatch = std::vector<MetadataWrite>;
+using KeyValue = std::pair<std::string, std::string>;
+
+class MetadataStore {
+ public:
+  virtual ~MetadataStore() = default;
+
+  // Reads see what was committed, nothing less. kDataLoss: damaged; the map is then rebuilt (M12), it is
+  // never taken for empty. kUnavailable: I/O error.
+  virtual Task<absl::StatusOr<std::optional<std::string>>> Get(std::string key) = 0;
+
+  // The first key at or after `from` that begins with `prefix` (`from` does too).
+  virtual Task<absl::StatusOr<std::optional<KeyValue>>> Seek(std::string from, std::string prefix) = 0;
+
+  // Keys in [from, to), ascending, at most `limit`.
+  virtual Task<absl::StatusOr<std::vector<KeyValue>>> Scan(std::string from, std::string to,
+                                                           size_t limit) = 0;
+
+  // All or nothing, and durable when it returns OK (one WriteBatch, WAL off, flushed: M9). One at a time.
+  virtual Task<absl::Status> Commit(MetadataBatch batch) = 0;
+
+  // Bytes on disk, about.
+  virtual uint64_t SizeBytes() const = 0;
+
+  virtual Task<void> Close() = 0;
+};
+
+}  // namespace twofold

@@ -1,0 +1,48 @@
+// SHARED CONTRACT. The runs of one chunk version: sorted, disjoint, last writer wins. Pure.
+//
+// This is the one merge that Apply, RocksDB's merge operator, replay and rebuild share (M2): inserting is
+// commutative, associative and idempotent over runs that are ordered by (position, segment number).
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "storage/base/types.h"
+#include "storage/map/extent.h"
+
+namespace twofold {
+
+// Whether `a` replaces `b` where they overlap: the later position, and for equal positions the later
+// place in the log (R18).
+bool Replaces(const Run& a, const Run& b);
+
+// `run` cut to its intersection with `range`, address and checksums moved along. They must overlap.
+Run Cut(const Run& run, BlockRange range);
+
+class RunList {
+ public:
+  // Inserts `run`. Parts of older runs that it covers are cut away and, when `displaced` is given, appended
+  // to it; parts of `run` that newer runs cover are not inserted, and appended to `lost` when given.
+  // Inserting what is there already changes nothing and displaces nothing.
+  void Insert(const Run& run, std::vector<Run>* displaced = nullptr, std::vector<Run>* lost = nullptr);
+
+  const std::vector<Run>& runs() const { return runs_; }  // ascending, disjoint
+  bool empty() const { return runs_.empty(); }
+  size_t MemoryBytes() const;
+
+  // The runs within `range`, cut to it, ascending.
+  std::vector<Run> Within(BlockRange range) const;
+
+  // docs/formats/map.md: packed runs of one chunk, relative to its first block. Decode: kDataLoss.
+  std::string Encode(uint64_t chunk) const;
+  static absl::StatusOr<RunList> Decode(uint64_t chunk, absl::string_view bytes);
+
+  bool operator==(const RunList&) const = default;
+
+ private:
+  std::vector<Run> runs_;
+};
+
+}  // namespace twofold
