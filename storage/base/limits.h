@@ -61,7 +61,8 @@ inline constexpr size_t kMaxControlConnections = 32;
 
 // ---- Runtime ------------------------------------------------------------------------------------
 inline constexpr unsigned kRingEntries = 1024;
-inline constexpr size_t kOffloadThreads = 2;  // where blocking calls (RocksDB) run
+inline constexpr size_t kOffloadThreads = 2;        // where blocking calls (RocksDB) run
+inline constexpr size_t kMaxResumesPerTurn = 1024;  // then the loop looks at the kernel again
 
 static_assert(kBlockSize == size_t{1} << kBlockShift);
 static_assert(kMaxEntryBlocks <= kMaxBatchPayloadBlocks, "an entry never spans batches (R5)");

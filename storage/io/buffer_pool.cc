@@ -3,12 +3,16 @@
 #include <bit>
 #include <new>
 
+#include "storage/base/check.h"
 #include "storage/base/limits.h"
+#include "storage/runtime/sanitizers.h"
 
 namespace twofold {
 namespace {
 
-size_t SizeClass(size_t bytes) { return std::bit_ceil(bytes < kBlockSize ? kBlockSize : bytes); }
+// The real size of a piece: a power of two, at least a block.
+size_t RoundedSize(size_t bytes) { return std::bit_ceil(bytes < kBlockSize ? kBlockSize : bytes); }
+size_t ClassOf(size_t size) { return static_cast<size_t>(std::countr_zero(size)) - kBlockShift; }
 
 constexpr std::align_val_t kAlignment{kBlockSize};
 
@@ -36,45 +40,57 @@ BufferPool::BufferPool(size_t capacity_bytes)
     : capacity_bytes_(capacity_bytes), free_(capacity_bytes) {}
 
 BufferPool::~BufferPool() {
-  TF_CHECK(used_bytes() == 0);
-  for (auto& [size, pieces] : cached_) {
-    for (std::byte* piece : pieces) ::operator delete(piece, kAlignment);
-  }
+  TF_CHECK_EQ(used_bytes(), 0u) << "buffers outlive their pool";
+  TrimCache(0);
 }
 
 Task<Buffer> BufferPool::Allocate(size_t bytes) {
-  const size_t size = SizeClass(bytes);
-  TF_CHECK(size <= capacity_bytes_);
+  const size_t size = RoundedSize(bytes);
+  TF_CHECK_LE(size, capacity_bytes_);
   co_await free_.Acquire(size);
   co_return Make(size);
 }
 
 Buffer BufferPool::TryAllocate(size_t bytes) {
-  const size_t size = SizeClass(bytes);
+  const size_t size = RoundedSize(bytes);
+  TF_CHECK_LE(size, capacity_bytes_);
   if (!free_.TryAcquire(size)) return Buffer();
   return Make(size);
 }
 
 Buffer BufferPool::Make(size_t size) {
-  std::vector<std::byte*>& pieces = cached_[size];
+  std::vector<std::byte*>& pieces = cached_[ClassOf(size)];
   if (!pieces.empty()) {
     std::byte* piece = pieces.back();
     pieces.pop_back();
     cached_bytes_ -= size;
     return Buffer(this, piece, size);
   }
+  TrimCache(capacity_bytes_ - used_bytes());
   return Buffer(this, static_cast<std::byte*>(::operator new(size, kAlignment)), size);
 }
 
 void BufferPool::Return(std::byte* data, size_t size) {
-  // Kept and handed-out pieces together stay within the capacity.
-  if (cached_bytes_ + used_bytes() > capacity_bytes_) {
+  if (kUnderSanitizer) {
     ::operator delete(data, kAlignment);
   } else {
-    cached_[size].push_back(data);
+    // The sum of what is cached and what is handed out does not change.
+    cached_[ClassOf(size)].push_back(data);
     cached_bytes_ += size;
   }
   free_.Release(size);
+}
+
+void BufferPool::TrimCache(size_t limit_bytes) {
+  // The largest first: they are the fewest.
+  for (size_t i = cached_.size(); i > 0 && cached_bytes_ > limit_bytes; --i) {
+    std::vector<std::byte*>& pieces = cached_[i - 1];
+    while (!pieces.empty() && cached_bytes_ > limit_bytes) {
+      ::operator delete(pieces.back(), kAlignment);
+      pieces.pop_back();
+      cached_bytes_ -= kBlockSize << (i - 1);
+    }
+  }
 }
 
 }  // namespace twofold

@@ -1,10 +1,10 @@
-// SHARED CONTRACT. Aligned memory for payloads, bounded: a pool with nothing left makes its users wait,
-// and that is how a client's socket stops being read.
+// SHARED CONTRACT. Aligned memory for payloads, bounded: a pool with nothing left makes its users
+// wait, and that is how a client's socket stops being read.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <utility>
 #include <vector>
 
@@ -45,30 +45,32 @@ class Buffer {
 
 class BufferPool {
  public:
-  // At most `capacity_bytes` are handed out at any time. Freed pieces are kept for reuse by size class
-  // (powers of two from kBlockSize on).
+  // At most `capacity_bytes` are handed out at any time. Freed pieces are kept for reuse by size
+  // class (powers of two from kBlockSize on); they and what is handed out stay within the capacity.
   explicit BufferPool(size_t capacity_bytes);
   BufferPool(const BufferPool&) = delete;
   BufferPool& operator=(const BufferPool&) = delete;
   ~BufferPool();
 
-  // Suspends until there is room; grants in the order of asking. `bytes` > 0 and at most the capacity.
-  // The content is whatever was there before.
+  // Suspends until there is room; grants in the order of asking. `bytes` > 0 and at most the
+  // capacity. The content is whatever was there before.
   Task<Buffer> Allocate(size_t bytes);
   // An empty buffer where Allocate would suspend.
   Buffer TryAllocate(size_t bytes);
 
   size_t capacity_bytes() const { return capacity_bytes_; }
   size_t used_bytes() const { return capacity_bytes_ - free_.available(); }
+  size_t cached_bytes() const { return cached_bytes_; }
 
  private:
   friend class Buffer;
-  Buffer Make(size_t size);
+  Buffer Make(size_t size);  // after `size` bytes were taken from free_
   void Return(std::byte* data, size_t size);
+  void TrimCache(size_t limit_bytes);
 
   const size_t capacity_bytes_;
   Semaphore free_;
-  std::map<size_t, std::vector<std::byte*>> cached_;  // by size, not handed out
+  std::array<std::vector<std::byte*>, 32> cached_;  // by size class, not handed out
   size_t cached_bytes_ = 0;
 };
 

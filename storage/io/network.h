@@ -29,7 +29,8 @@ struct Endpoint {
   std::string ToString() const;
 };
 
-// One stream. At most one Read and one Write may be under way at a time. Destroy it only when neither is.
+// One stream. At most one Read and one Write may be under way at a time. Destroy it only when
+// neither is.
 class Connection {
  public:
   virtual ~Connection() = default;
@@ -54,8 +55,8 @@ class Connection {
 class Listener {
  public:
   virtual ~Listener() = default;
-  // kCancelled after Shutdown; other errors are of one connection attempt, or of a lack of descriptors:
-  // the caller waits a little and goes on.
+  // kCancelled after Shutdown; other errors are of one connection attempt, or of a lack of
+  // descriptors: the caller waits a little and goes on.
   virtual Task<absl::StatusOr<std::unique_ptr<Connection>>> Accept() = 0;
   virtual void Shutdown() = 0;
   // With the port that was really bound.
@@ -65,7 +66,8 @@ class Listener {
 class Network {
  public:
   virtual ~Network() = default;
-  // A stale Unix socket that nobody listens on is replaced; one that somebody does is kAlreadyExists.
+  // A stale Unix socket that nobody listens on is replaced; one that somebody does is
+  // kAlreadyExists.
   virtual absl::StatusOr<std::unique_ptr<Listener>> Listen(const Endpoint& endpoint) = 0;
   virtual Task<absl::StatusOr<std::unique_ptr<Connection>>> Connect(Endpoint endpoint) = 0;
 };

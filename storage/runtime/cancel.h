@@ -1,11 +1,12 @@
-// A request to stop waiting. Cancelling never destroys a task: it resumes those that sleep, and each
-// looks at cancelled() where it can stop.
+// A request to stop waiting. Cancelling never destroys a task: it resumes those that sleep, and
+// each looks at cancelled() where it can stop.
 #pragma once
 
 #include <coroutine>
 #include <cstdint>
 #include <unordered_map>
 
+#include "storage/base/check.h"
 #include "storage/runtime/executor.h"
 #include "storage/runtime/task.h"
 

@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#include "storage/base/check.h"
+#include "storage/base/limits.h"
+
 namespace twofold {
 namespace {
 thread_local Executor* current_executor = nullptr;
@@ -11,28 +14,33 @@ void PushReady(std::coroutine_handle<> handle) noexcept { Executor::Current().Pu
 
 namespace internal {
 CurrentExecutor::CurrentExecutor(Executor* executor) {
-  TF_CHECK(current_executor == nullptr);
+  TF_CHECK(current_executor == nullptr) << "Run is not reentrant";
   current_executor = executor;
 }
 CurrentExecutor::~CurrentExecutor() { current_executor = nullptr; }
 }  // namespace internal
 
 Executor& Executor::Current() {
-  TF_CHECK(current_executor != nullptr);
+  TF_CHECK(current_executor != nullptr) << "not on an executor's thread, or outside Run";
   return *current_executor;
 }
 
 Executor::~Executor() {
-  TF_CHECK(ready_.empty());
-  TF_CHECK(timers_.empty());
+  TF_CHECK_EQ(ready_.size(), ready_head_) << "coroutines are ready, but nobody runs them";
+  TF_CHECK(next_turn_.empty());
+  TF_CHECK(timers_.empty()) << timers_.size() << " sleepers left";
 }
 
 void Executor::Post(std::function<void()> function) {
+  bool first;
   {
     std::lock_guard lock(posted_mutex_);
+    first = posted_.empty();
     posted_.push_back(std::move(function));
+    has_posted_.store(true, std::memory_order_release);
   }
-  poller_.Wake();
+  // Who finds others waiting leaves the waking to the first of them.
+  if (first) poller_.Wake();
 }
 
 Executor::TimerId Executor::AddTimer(MonoNanos when, std::coroutine_handle<> handle) {
@@ -48,8 +56,9 @@ void Executor::Loop(const bool& done) {
 }
 
 void Executor::Turn() {
+  ++turn_;
   MonoNanos deadline = kNever;
-  if (!ready_.empty()) {
+  if (ready_head_ < ready_.size() || !next_turn_.empty()) {
     deadline = 0;
   } else if (!timers_.empty()) {
     deadline = timers_.begin()->first.first;
@@ -57,21 +66,24 @@ void Executor::Turn() {
   poller_.Poll(deadline);
   RunPosted();
   FireTimers();
-  // Only what is ready now: what these make ready waits for the next turn, after a poll.
-  for (size_t left = ready_.size(); left > 0; --left) {
-    std::coroutine_handle<> handle = ready_.front();
-    ready_.pop_front();
-    handle.resume();
-  }
+  running_yielded_.swap(next_turn_);
+  RunReady();
+  if (running_yielded_.empty()) return;
+  // Those that yielded in the turn before come last.
+  ready_.insert(ready_.end(), running_yielded_.begin(), running_yielded_.end());
+  running_yielded_.clear();
+  RunReady();
 }
 
 void Executor::RunPosted() {
-  std::vector<std::function<void()>> functions;
+  if (!has_posted_.load(std::memory_order_acquire)) return;
   {
     std::lock_guard lock(posted_mutex_);
-    functions.swap(posted_);
+    running_posted_.swap(posted_);
+    has_posted_.store(false, std::memory_order_relaxed);
   }
-  for (auto& function : functions) function();
+  for (auto& function : running_posted_) function();
+  running_posted_.clear();
 }
 
 void Executor::FireTimers() {
@@ -81,6 +93,16 @@ void Executor::FireTimers() {
     ready_.push_back(timers_.begin()->second);
     timers_.erase(timers_.begin());
   }
+}
+
+void Executor::RunReady() {
+  // By index: each of them may push more and so move the vector.
+  for (size_t left = kMaxResumesPerTurn; left > 0 && ready_head_ < ready_.size(); --left) {
+    const std::coroutine_handle<> handle = ready_[ready_head_++];
+    handle.resume();
+  }
+  ready_.erase(ready_.begin(), ready_.begin() + static_cast<ptrdiff_t>(ready_head_));
+  ready_head_ = 0;
 }
 
 }  // namespace twofold

@@ -1,16 +1,21 @@
-// One thread's event loop: a FIFO of ready coroutines, timers, and a Poller for what comes from outside.
+// One thread's event loop: a FIFO of ready coroutines, timers, and a Poller for what comes from
+// outside.
 //
-// Everything that belongs to an executor runs on its thread and needs no locks. Other threads reach it
-// by Post() alone. Fair: each turn runs what was ready at its start, then polls once.
+// Everything that belongs to an executor runs on its thread and needs no locks. Other threads reach
+// it by Post() alone. A turn of the loop polls once (one submission for all that the turn before
+// queued), then runs what is ready, and what that makes ready, first in first out,
+// kMaxResumesPerTurn at most.
 #pragma once
 
+#include <atomic>
 #include <coroutine>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "storage/runtime/poller.h"
@@ -37,11 +42,18 @@ class Executor {
   template <typename T>
   T Run(Task<T> task);
 
-  // Runs `function` on this executor's thread, in the order of arrival. Any thread; never blocks for long.
+  // Runs `function` on this executor's thread, in the order of arrival. Any thread; never blocks
+  // for long. The executor and its poller outlive the call: a thread that posts is joined before
+  // they go.
   void Post(std::function<void()> function);
 
   // Queues a ready coroutine. This thread only.
   void Push(std::coroutine_handle<> handle) { ready_.push_back(handle); }
+  // Queues it behind everything that is ready and everything that the next poll makes ready.
+  void PushNextTurn(std::coroutine_handle<> handle) { next_turn_.push_back(handle); }
+
+  // Counts the turns of the loop. Between two polls it stays the same.
+  uint64_t turn() const { return turn_; }
 
   // A timer resumes `handle` at `when`. The id cancels it; cancelling does not resume.
   using TimerId = std::pair<MonoNanos, uint64_t>;
@@ -53,14 +65,21 @@ class Executor {
   void Turn();
   void RunPosted();
   void FireTimers();
+  void RunReady();
 
   Poller& poller_;
-  std::deque<std::coroutine_handle<>> ready_;
+  uint64_t turn_ = 0;
+  std::vector<std::coroutine_handle<>> ready_;  // from ready_head_ on; what is before has run
+  size_t ready_head_ = 0;
+  std::vector<std::coroutine_handle<>> next_turn_;
+  std::vector<std::coroutine_handle<>> running_yielded_;  // empty between turns
   std::map<TimerId, std::coroutine_handle<>> timers_;
   uint64_t next_timer_ = 0;
 
   std::mutex posted_mutex_;
   std::vector<std::function<void()>> posted_;  // guarded by posted_mutex_
+  std::atomic<bool> has_posted_ = false;       // posted_ is not empty; written under posted_mutex_
+  std::vector<std::function<void()>> running_posted_;
 };
 
 namespace internal {
@@ -97,12 +116,27 @@ T Executor::Run(Task<T> task) {
   }
 }
 
-// Lets everything else that is ready run first.
+// Lets everything else run first: what is ready, and what has completed meanwhile outside. For long
+// loops.
 struct YieldAwaiter {
   bool await_ready() const noexcept { return false; }
-  void await_suspend(std::coroutine_handle<> handle) const noexcept { PushReady(handle); }
+  void await_suspend(std::coroutine_handle<> handle) const {
+    Executor::Current().PushNextTurn(handle);
+  }
   void await_resume() const noexcept {}
 };
 inline YieldAwaiter Yield() { return {}; }
+
+// A short wait that nobody needs to cut short; for longer ones CancelSource has the same names.
+struct SleepAwaiter {
+  MonoNanos until;
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> handle) const {
+    Executor::Current().AddTimer(until, handle);
+  }
+  void await_resume() const noexcept {}
+};
+inline SleepAwaiter SleepUntil(MonoNanos until) { return {until}; }
+inline SleepAwaiter SleepFor(int64_t nanos) { return {Executor::Current().Now() + nanos}; }
 
 }  // namespace twofold

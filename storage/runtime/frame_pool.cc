@@ -3,24 +3,14 @@
 #include <array>
 #include <new>
 
+#include "storage/runtime/sanitizers.h"
+
 namespace twofold {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kPooled = false;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool kPooled = false;
-#else
-constexpr bool kPooled = true;
-#endif
-#else
-constexpr bool kPooled = true;
-#endif
-
 constexpr size_t kClassBytes = 64;
-constexpr size_t kClasses = 32;      // frames over 2 KiB go to malloc
-constexpr size_t kMaxCached = 4096;  // frames kept per class
+constexpr size_t kClasses = 32;                      // frames over 2 KiB go to malloc
+constexpr size_t kMaxCachedBytes = size_t{1} << 20;  // kept per class
 
 struct FreeNode {
   FreeNode* next;
@@ -47,7 +37,7 @@ class FreeLists {
   }
 
   void Give(void* frame, size_t size_class) {
-    if (counts_[size_class] >= kMaxCached) {
+    if ((counts_[size_class] + 1) * (size_class + 1) * kClassBytes > kMaxCachedBytes) {
       ::operator delete(frame);
       return;
     }
@@ -70,12 +60,12 @@ size_t ClassOf(size_t size) { return (size - 1) / kClassBytes; }
 }  // namespace
 
 void* AllocateFrame(size_t size) {
-  if (!kPooled || ClassOf(size) >= kClasses) return ::operator new(size);
+  if (kUnderSanitizer || ClassOf(size) >= kClasses) return ::operator new(size);
   return Lists().Take(ClassOf(size));
 }
 
 void FreeFrame(void* frame, size_t size) noexcept {
-  if (!kPooled || ClassOf(size) >= kClasses) return ::operator delete(frame);
+  if (kUnderSanitizer || ClassOf(size) >= kClasses) return ::operator delete(frame);
   Lists().Give(frame, ClassOf(size));
 }
 

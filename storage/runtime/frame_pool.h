@@ -1,7 +1,7 @@
 // Where coroutine frames come from: per-thread free lists by size class, so that a task costs a few
-// instructions and not a trip to malloc. A frame must be freed on the thread that allocated it, which
-// holds because a task never leaves its executor. Under AddressSanitizer it is plain malloc, so that a
-// use after free is seen.
+// instructions and not a trip to malloc. A frame must be freed on the thread that allocated it,
+// which holds because a task never leaves its executor. Under AddressSanitizer it is plain malloc,
+// so that a use after free is seen.
 #pragma once
 
 #include <cstddef>

@@ -1,26 +1,29 @@
 #include "storage/runtime/offload.h"
 
+#include "storage/base/check.h"
+
 namespace twofold {
 
-Offload::Offload(size_t threads) {
+Offload::Offload(size_t threads) : in_place_(threads == 0) {
   for (size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { ThreadMain(); });
 }
 
-Offload::~Offload() { TF_CHECK(threads_.empty()); }
+Offload::~Offload() { TF_CHECK(threads_.empty()) << "Stop() was not called"; }
 
 void Offload::Awaiter::await_suspend(std::coroutine_handle<> handle) {
   Executor* executor = &Executor::Current();
-  // The awaiter lives in the caller's frame, which stays suspended until the posted closure resumes it.
+  // The awaiter lives in the caller's frame, which stays suspended until the posted closure resumes
+  // it.
   offload.Submit([executor, handle, this] {
     work();
-    executor->Post([handle] { handle.resume(); });
+    executor->Post([handle] { PushReady(handle); });
   });
 }
 
 void Offload::Submit(std::function<void()> work) {
   {
     std::lock_guard lock(mutex_);
-    TF_CHECK(!stopping_);
+    TF_CHECK(!stopping_) << "work after Stop()";
     queue_.push_back(std::move(work));
   }
   ready_.notify_one();

@@ -1,6 +1,9 @@
-// A few threads for calls that block (RocksDB, opening files). The caller suspends; the result comes
-// back to its executor. Closures run in the order of submission when there is one thread; with more,
-// in any order.
+// A few threads for calls that block (RocksDB, opening files). The caller suspends; the result
+// comes back to its executor. Closures start in the order of submission and, with more than one
+// thread, end in any order. With no threads each runs in place, in the caller's turn: so a
+// simulation stays repeatable.
+//
+// May serve several executors. It stops before they and their pollers are destroyed.
 #pragma once
 
 #include <condition_variable>
@@ -27,14 +30,15 @@ class Offload {
   Offload& operator=(const Offload&) = delete;
   ~Offload();
 
-  // Runs `function` (no arguments, returns a value) on another thread. It may touch only what it owns
-  // or what is thread-safe.
+  // Runs `function` (no arguments, returns a value) on another thread. It may touch only what it
+  // owns or what is thread-safe.
   template <typename F>
   Task<std::invoke_result_t<F>> Run(F function) {
+    if (in_place_) co_return function();
     using Result = std::invoke_result_t<F>;
     std::optional<Result> result;
-    std::function<void()> work = [&result, &function] { result.emplace(function()); };
-    co_await Awaiter{*this, std::move(work)};
+    Awaiter awaiter{*this, [&result, &function] { result.emplace(function()); }};
+    co_await awaiter;
     co_return std::move(*result);
   }
 
@@ -53,6 +57,7 @@ class Offload {
   void Submit(std::function<void()> work);
   void ThreadMain();
 
+  const bool in_place_;
   std::mutex mutex_;
   std::condition_variable ready_;
   std::deque<std::function<void()>> queue_;  // guarded by mutex_

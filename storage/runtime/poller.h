@@ -1,7 +1,8 @@
 // The seam to the kernel and to time: where completions and clocks come from.
 //
-// Two implementations: UringPoller (storage/io/uring_poller.h) and SimPoller (tests/sim), whose clock
-// is virtual and whose completions come from a seed. All calls but Wake() belong to the executor's thread.
+// Two implementations: UringPoller (storage/io/uring_poller.h) and SimPoller (tests/sim), whose
+// clock is virtual and whose completions come from a seed. All calls but Wake() belong to the
+// executor's thread.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +10,8 @@
 
 namespace twofold {
 
-// Nanoseconds. Mono counts since boot, time asleep included (CLOCK_BOOTTIME); wall since the Unix epoch.
+// Nanoseconds. Mono counts since boot, time asleep included (CLOCK_BOOTTIME); wall since the Unix
+// epoch.
 using MonoNanos = int64_t;
 using WallNanos = int64_t;
 inline constexpr MonoNanos kNever = std::numeric_limits<MonoNanos>::max();

@@ -1,13 +1,12 @@
 // Waiting within one executor: nothing here locks, and nothing is shared between threads.
 //
-// Waiters queue in order and are resumed through the executor's FIFO, never from inside the call that
-// wakes them. Each object must outlive its waiters; the destructors check that nobody waits.
+// Waiters queue in order and are resumed through the executor's FIFO, never from inside the call
+// that wakes them. Each object must outlive its waiters; the destructors check that nobody waits.
 #pragma once
 
 #include <coroutine>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <utility>
 #include <vector>
 
@@ -16,6 +15,41 @@
 #include "storage/runtime/task.h"
 
 namespace twofold {
+namespace internal {
+
+// A suspended coroutine as a link of the queue that it waits in. It lives in the awaiter, which
+// lives in the coroutine's frame: waiting allocates nothing.
+struct WaitNode {
+  std::coroutine_handle<> handle;
+  WaitNode* next = nullptr;
+};
+
+class WaitQueue {
+ public:
+  bool empty() const { return first_ == nullptr; }
+  WaitNode& front() { return *first_; }
+  void PushBack(WaitNode& node) {
+    node.next = nullptr;
+    if (first_ == nullptr) {
+      first_ = &node;
+    } else {
+      last_->next = &node;
+    }
+    last_ = &node;
+  }
+  // Takes the first one out and queues it for running.
+  void WakeFront() {
+    WaitNode& node = *first_;
+    first_ = node.next;
+    PushReady(node.handle);
+  }
+
+ private:
+  WaitNode* first_ = nullptr;
+  WaitNode* last_ = nullptr;
+};
+
+}  // namespace internal
 
 // A condition that stays set until it is reset.
 class Event {
@@ -33,13 +67,17 @@ class Event {
   void Reset() { set_ = false; }
   // Resumes everybody who waits now, without setting the event.
   void WakeAll() {
-    for (std::coroutine_handle<> waiter : std::exchange(waiters_, {})) PushReady(waiter);
+    while (!waiters_.empty()) waiters_.WakeFront();
   }
 
   struct Awaiter {
     Event& event;
+    internal::WaitNode node{};
     bool await_ready() const noexcept { return event.set_; }
-    void await_suspend(std::coroutine_handle<> handle) { event.waiters_.push_back(handle); }
+    void await_suspend(std::coroutine_handle<> handle) noexcept {
+      node.handle = handle;
+      event.waiters_.PushBack(node);
+    }
     void await_resume() const noexcept {}
   };
   // Suspends until Set or WakeAll: after a WakeAll the caller looks again at what it waits for.
@@ -47,10 +85,11 @@ class Event {
 
  private:
   bool set_ = false;
-  std::vector<std::coroutine_handle<>> waiters_;
+  internal::WaitQueue waiters_;
 };
 
-// A counted resource, granted in the order of asking: a large request is not overtaken by small ones.
+// A counted resource, granted in the order of asking: a large request is not overtaken by small
+// ones.
 class Semaphore {
  public:
   explicit Semaphore(uint64_t count) : available_(count) {}
@@ -66,31 +105,32 @@ class Semaphore {
   }
   void Release(uint64_t count) {
     available_ += count;
-    while (!waiters_.empty() && waiters_.front().count <= available_) {
-      available_ -= waiters_.front().count;
-      PushReady(waiters_.front().handle);
-      waiters_.pop_front();
+    while (!waiters_.empty()) {
+      const uint64_t wanted = static_cast<Awaiter&>(waiters_.front()).count;
+      if (wanted > available_) return;
+      available_ -= wanted;
+      waiters_.WakeFront();
     }
   }
 
-  struct Awaiter {
-    Semaphore& semaphore;
+  struct Awaiter : internal::WaitNode {
+    Awaiter(Semaphore* semaphore_in, uint64_t count_in)
+        : semaphore(semaphore_in), count(count_in) {}
+    Semaphore* semaphore;
     uint64_t count;
-    bool await_ready() const { return semaphore.TryAcquire(count); }
-    void await_suspend(std::coroutine_handle<> handle) {
-      semaphore.waiters_.push_back({count, handle});
+    bool await_ready() const noexcept { return semaphore->TryAcquire(count); }
+    void await_suspend(std::coroutine_handle<> waiter) noexcept {
+      handle = waiter;
+      semaphore->waiters_.PushBack(*this);
     }
     void await_resume() const noexcept {}
   };
-  Awaiter Acquire(uint64_t count) { return Awaiter{*this, count}; }
+  // What was granted is given back with Release. A count that never was there waits for ever.
+  Awaiter Acquire(uint64_t count) { return Awaiter(this, count); }
 
  private:
-  struct Waiter {
-    uint64_t count;
-    std::coroutine_handle<> handle;
-  };
   uint64_t available_;
-  std::deque<Waiter> waiters_;
+  internal::WaitQueue waiters_;
 };
 
 // Mutual exclusion over awaits, first come first served.
@@ -117,6 +157,7 @@ class AsyncMutex {
     Guard await_resume() const { return Guard(&mutex); }
   };
   Awaiter Lock() { return Awaiter{*this, semaphore_.Acquire(1)}; }
+  bool locked() const { return semaphore_.available() == 0; }
 
  private:
   Semaphore semaphore_{1};

@@ -1,14 +1,14 @@
 // Task<T>: a lazy, move-only coroutine. It runs when it is awaited, on the awaiting thread.
 //
-// Awaiting resumes the child in place; if it finishes without suspending the parent goes on at once,
-// otherwise the end of the child pushes the parent on the executor's FIFO. There is no symmetric
-// transfer: g++ 12 does not turn it into a tail call at -O0 or under the sanitizers, and a loop over
-// ready children would overflow the stack.
+// Awaiting resumes the child in place; if it finishes without suspending the parent goes on at
+// once, otherwise the end of the child pushes the parent on the executor's FIFO. There is no
+// symmetric transfer: g++ 12 does not turn it into a tail call at -O0 or under the sanitizers, and
+// a loop over ready children would overflow the stack.
 //
 // Rules for coroutines under g++ 12: parameters by value (or references that outlive the task); no
-// capturing lambda as a coroutine; `co_await` only as a statement, an initializer or after `co_return`.
-// A task that has started must run to its end before it is destroyed: the kernel may own its buffers.
-// No exceptions: one that escapes a task ends the process.
+// capturing lambda as a coroutine; `co_await` only as a statement, an initializer or after
+// `co_return`. A task that has started must run to its end before it is destroyed: the kernel may
+// own its buffers. No exceptions: one that escapes a task ends the process.
 #pragma once
 
 #include <coroutine>

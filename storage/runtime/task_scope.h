@@ -1,10 +1,11 @@
-// The owner of tasks that nobody awaits: they are counted in, and Join() waits until all have ended.
-// Nothing is detached: destroying a scope that was not joined, or has tasks left, is a bug and ends the
-// process.
+// The owner of tasks that nobody awaits: they are counted in, and Join() waits until all have
+// ended. Nothing is detached: destroying a scope that was not joined, or has tasks left, is a bug
+// and ends the process.
 #pragma once
 
 #include <cstddef>
 
+#include "storage/base/check.h"
 #include "storage/runtime/sync.h"
 #include "storage/runtime/task.h"
 
@@ -15,7 +16,7 @@ class TaskScope {
   TaskScope() = default;
   TaskScope(const TaskScope&) = delete;
   TaskScope& operator=(const TaskScope&) = delete;
-  ~TaskScope() { TF_CHECK(running_ == 0); }
+  ~TaskScope() { TF_CHECK_EQ(running_, 0) << "tasks left; Join() was not awaited"; }
 
   // Starts `task` at once, up to its first suspension. Must not be called after Join has returned.
   void Spawn(Task<void> task);
