@@ -20,6 +20,7 @@
 #include "storage/map/catalogue.h"
 #include "storage/map/extent.h"
 #include "storage/runtime/task.h"
+#include "storage/store/tail_entry.h"
 
 namespace twofold {
 
@@ -35,12 +36,6 @@ struct SealReport {
     WallNanos last_stamp = 0;  // of the entry at `end` (R35)
   };
   std::vector<Stream> streams;
-};
-
-// One entry of the uncommitted tail, for levelling.
-struct TailEntry {
-  LogEntry entry;
-  std::vector<std::byte> payload;
 };
 
 struct ReplicaStatus {

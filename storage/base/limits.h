@@ -28,6 +28,8 @@ inline constexpr size_t kMaxDescriptorBlocks = 16;    // 64 KiB of descriptor
 inline constexpr size_t kMaxEntryBodyBytes = 4096;    // names and the like in a record without payload
 inline constexpr size_t kMaxBatchesInFlight = 1;      // per store; measured as good as more
 inline constexpr size_t kMaxStoreDirectories = 16;    // disks of one store
+inline constexpr uint64_t kMinSegments = 8;           // of a store: reserves, the open one, room to turn over
+inline constexpr size_t kMaxCommitMarks = 64;         // in one descriptor; the rest waits for the next
 inline constexpr size_t kReadySegments = 2;           // pre-written ahead of the writer
 inline constexpr size_t kMaxIoPieces = 1023;          // iovecs of one write (IOV_MAX less one)
 
@@ -40,6 +42,7 @@ inline constexpr size_t kMaxPartialChunks = 16'384;  // M10: at the bound new ba
 
 // ---- Volumes and replication --------------------------------------------------------------------
 inline constexpr size_t kMaxInFlightPerVolume = 1024;  // requests; further ones wait their turn
+inline constexpr size_t kStatusStepBlocks = 65'536;    // of a block status looked up at a time: 256 MiB
 inline constexpr size_t kMaxReplicas = 8;              // in one pool
 
 // ---- NBD ----------------------------------------------------------------------------------------

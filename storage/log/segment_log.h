@@ -42,6 +42,7 @@ struct LoggedBatch {
   LogPosition start;
   LogPosition end;  // where the next batch starts
   Incarnation incarnation;
+  uint64_t blocks = 0;   // of descriptor and payload
   bool durable = false;  // false: written only (ack=written), until a Flush
   std::vector<CommitMark> commits;
   struct Item {

@@ -1,0 +1,202 @@
+// One full copy of the pool's volumes on one machine: a segment log and the extent map over it.
+//
+// A store is single-threaded: it belongs to the executor that opened it, and shares nothing (P9). The log
+// is the only truth; the map is made from it, and only from what the head has committed (R2). What is logged and not
+// committed waits in `Streams`; a crash leaves it in the log, and attaching commits it or gives it up.
+//
+//   Append -> SegmentLog -> OnLogged -> Streams -> Commit -> Apply -> ExtentMap, Catalogue
+//
+// A failed durable write, or a failed checkpoint, makes the store refuse everything but reads: what is on the disk
+// is unknown from then on, and the volume must go on without it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "storage/base/types.h"
+#include "storage/io/block_device.h"
+#include "storage/log/segment_log.h"
+#include "storage/log/segment_table.h"
+#include "storage/log/superblock.h"
+#include "storage/map/catalogue.h"
+#include "storage/map/extent.h"
+#include "storage/map/extent_map.h"
+#include "storage/map/metadata_store.h"
+#include "storage/runtime/sync.h"
+#include "storage/runtime/task.h"
+#include "storage/runtime/task_scope.h"
+#include "storage/store/checkpoint_record.h"
+#include "storage/store/room.h"
+#include "storage/store/streams.h"
+#include "storage/store/tail_entry.h"
+
+namespace twofold {
+
+// What a store stands on; it takes them over.
+struct StoreParts {
+  std::vector<std::unique_ptr<BlockDevice>> devices;  // one per directory, in any order
+  std::unique_ptr<MetadataStore> metadata;
+};
+
+struct StoreOptions {
+  size_t map_cache_bytes = 0;  // 0: kDefaultMapCacheBytes
+  // For `inspect`: changes nothing on disk; only reads work.
+  bool read_only = false;
+  // Entries and log bytes after which a checkpoint is due; 0: kCheckpointEntries, kCheckpointBytes, less on
+  // small stores (M9).
+  uint64_t checkpoint_entries = 0;
+  uint64_t checkpoint_bytes = 0;
+};
+
+// Makes an empty store in directories that hold none (kAlreadyExists otherwise). The metadata store of a new store
+// is empty too. Durable when it returns OK.
+Task<absl::Status> FormatStore(std::vector<BlockDevice*> devices, Superblock superblock);
+
+class Store {
+ public:
+  // Opens and recovers: newest checkpoint, then the log from there. Takes a new incarnation (R11). What it serves
+  // is durable (R13). kNotFound: no store here; kDataLoss: damage that recovery can't pass, with its place.
+  static Task<absl::StatusOr<std::unique_ptr<Store>>> Open(StoreParts parts, StoreOptions options);
+  // Stop() first.
+  ~Store();
+
+  const Superblock& superblock() const { return superblock_; }
+  const std::string& place() const { return place_; }
+  const Catalogue& catalogue() const { return catalogue_; }
+  const AttachState& attach_state() const { return attach_; }
+  const Streams& streams() const { return streams_; }
+  const SegmentTable& segment_table() const { return table_; }
+  const SegmentLog& log() const { return *log_; }
+  ExtentMap& map() { return *map_; }
+  MetadataStore& metadata() { return *parts_.metadata; }
+  const std::vector<LogDamage>& damage() const { return damage_; }
+
+  // Durably refuses every lower generation from now on (R20). kAborted when a higher one was seen.
+  // Everything older has been logged or has failed when it returns.
+  Task<absl::Status> Seal(Generation generation);
+  // Durably records the membership. kAborted when it is older than what is recorded.
+  Task<absl::Status> RecordMembership(AttachState state);
+
+  // Room for what is about to be appended; see Room. Reserve waits for checkpoints that free segments,
+  // and for the map to have room in memory (M10). kResourceExhausted: full.
+  bool TryReserve(BlockCount blocks, uint64_t entries);
+  Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, bool emergency);
+  void Release(BlockCount blocks, uint64_t entries);
+
+  // Logs one entry that has a Seq and whose room was reserved; contract: Replica::Append.
+  Task<absl::Status> Append(Generation generation, const LogEntry& entry,
+                            absl::Span<const std::byte> payload, Durability durability);
+
+  // The entries of the volume up to `position` are complete on every in-sync replica: into the map with
+  // them (R2). Does not suspend.
+  void Commit(VolumeId volume, Position position);
+
+  // Everything logged before is durable when it returns (R33).
+  Task<absl::Status> Flush();
+
+  // Contracts: Replica::Read, Replica::Status, Replica::ReadTail.
+  Task<absl::StatusOr<std::vector<BlockExtent>>> Read(TimelineId timeline, Position as_of,
+                                                      BlockRange range, absl::Span<std::byte> into);
+  Task<absl::StatusOr<std::vector<BlockExtent>>> Status(TimelineId timeline, Position as_of,
+                                                        BlockRange range, size_t max_extents);
+  Task<absl::StatusOr<std::vector<TailEntry>>> ReadTail(VolumeId volume, Position after,
+                                                        size_t max_bytes);
+
+  // Writes a checkpoint now and frees the segments that it releases (M9, M14).
+  Task<absl::Status> Checkpoint();
+
+  struct Usage {
+    uint64_t capacity_blocks = 0;  // of client payload, reserves taken off, blocks written one by one at worst
+    uint64_t used_blocks = 0;
+    uint64_t live_blocks = 0;
+    uint64_t segments = 0;
+    uint64_t free_segments = 0;
+  };
+  Usage usage() const;
+  uint64_t bad_blocks_seen() const { return bad_blocks_seen_; }
+  // OK, or why the store takes nothing any more.
+  const absl::Status& health() const { return failed_; }
+
+  // Waits for what is under way, covers the log's end (R12), checkpoints if healthy, and closes the devices.
+  // New calls are refused.
+  Task<void> Stop();
+
+ private:
+  Store(StoreParts parts, StoreOptions options);
+
+  // recovery.cc
+  Task<absl::Status> Recover();
+  Task<absl::Status> LoadCheckpoint();
+  Task<absl::Status> OpenLog();
+  Task<absl::Status> ReplayLog();
+  absl::Status ReconcileSegments(const std::vector<SegmentNumber>& present);
+  absl::Status TakeReplayed(const LoggedBatch& batch);
+  std::vector<SegmentNumber> SegmentsInUse() const;
+
+  // store.cc
+  void OnLogged(const LoggedBatch& batch);
+  absl::Status NoteOwnRecord(const LogEntry& entry, const LogPosition& batch);
+  void ApplyCommitted(VolumeId volume);
+  absl::Status Apply(const PendingEntry& pending);
+  Task<absl::Status> AppendOwn(EntryKind kind, std::string body);
+  void Fail(const absl::Status& status);
+  Room::Space Space() const;
+
+  // checkpoint.cc
+  Task<absl::Status> WriteCheckpoint();
+  Task<absl::Status> LogWholeCatalogue();
+  Task<void> BackgroundLoop();
+  bool CheckpointDue() const;
+  Task<absl::Status> MakeRoom();
+
+  // reader.cc
+  Task<absl::StatusOr<std::vector<Piece>>> LookupPieces(TimelineId timeline, Position as_of,
+                                                        BlockRange range);
+  Task<absl::Status> ReadPieces(const std::vector<Piece>& pieces, BlockRange range,
+                                absl::Span<std::byte> into);
+  Task<absl::Status> ReadOneRun(const Run& run, absl::Span<std::byte> into);
+
+  StoreParts parts_;
+  const StoreOptions options_;
+  std::vector<BlockDevice*> devices_;  // in the superblock's order
+  std::string place_;
+  Superblock superblock_;
+
+  Catalogue catalogue_;
+  SegmentTable table_;
+  Streams streams_;
+  Room room_;
+  std::unique_ptr<SegmentLog> log_;
+  std::unique_ptr<ExtentMap> map_;
+  std::vector<LogDamage> damage_;
+
+  AttachState attach_;  // as recorded in the log
+  Generation fence_;    // lower generations are refused; ahead of attach_.sealed while a seal is under way
+  bool appending_ = false;
+  absl::Status failed_;
+  uint64_t bad_blocks_seen_ = 0;
+
+  // Checkpoints.
+  CheckpointRecord last_checkpoint_;
+  AsyncMutex checkpoint_mutex_;
+  std::vector<SegmentNumber> released_;  // since the last one: their rows go with the next
+  SegmentNumber catalogue_segment_;      // of the newest complete catalogue in the log
+  SegmentNumber catalogue_begun_;        // of the newest one, complete or not
+  bool catalogue_changed_ = true;        // since it was written
+  uint64_t fruitless_at_entries_ = ~uint64_t{0};  // log entries when a checkpoint last freed nothing
+  uint64_t entries_since_checkpoint_ = 0;
+  uint64_t blocks_since_checkpoint_ = 0;
+
+  // Background: one loop, woken by what makes a checkpoint or reclaim due.
+  bool stopping_ = false;
+  Event work_;
+  TaskScope scope_;
+};
+
+}  // namespace twofold
