@@ -20,7 +20,7 @@ struct Run {
   BlockRange range;
   RunKind kind = RunKind::kData;
   Position position;
-  LogAddress address;  // of the first block
+  LogAddress address;  // of the first block; kZero: block 0
   absl::InlinedVector<uint32_t, 1> block_crcs;  // kData: one a block
   bool operator==(const Run&) const = default;
 };

@@ -1,10 +1,14 @@
 // SHARED CONTRACT. The runs of one chunk version: sorted, disjoint, last writer wins. Pure.
 //
-// This is the one merge that Apply, RocksDB's merge operator, replay and rebuild share (M2): inserting is
-// commutative, associative and idempotent over runs that are ordered by (position, segment number).
+// This is the one merge that Apply, RocksDB's merge operator, replay and rebuild share (M2):
+// inserting is commutative, associative and idempotent over runs that are ordered by (position,
+// segment number).
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -14,8 +18,10 @@
 
 namespace twofold {
 
-// Whether `a` replaces `b` where they overlap: the later position, and for equal positions the later
-// place in the log (R18).
+// Whether `a` replaces `b` where they overlap: the later position, and for equal positions the
+// later place in the log (R18): segment, then offset, as a repair may log a block again in the same
+// segment. Runs of equal position and place hold the same blocks of the same entry: neither
+// replaces the other.
 bool Replaces(const Run& a, const Run& b);
 
 // `run` cut to its intersection with `range`, address and checksums moved along. They must overlap.
@@ -23,25 +29,35 @@ Run Cut(const Run& run, BlockRange range);
 
 class RunList {
  public:
-  // Inserts `run`. Parts of older runs that it covers are cut away and, when `displaced` is given, appended
-  // to it; parts of `run` that newer runs cover are not inserted, and appended to `lost` when given.
-  // Inserting what is there already changes nothing and displaces nothing.
-  void Insert(const Run& run, std::vector<Run>* displaced = nullptr, std::vector<Run>* lost = nullptr);
+  // Inserts `run`. Parts of older runs that it covers are cut away and, when `displaced` is given,
+  // appended to it; parts of `run` that newer runs cover are not inserted, and appended to `lost`
+  // when given. Inserting what is there already changes nothing and displaces nothing. `run` is not
+  // empty and has a checksum a block (kData) or none and block 0 (kZero).
+  void Insert(const Run& run, std::vector<Run>* displaced = nullptr,
+              std::vector<Run>* lost = nullptr);
 
-  const std::vector<Run>& runs() const { return runs_; }  // ascending, disjoint
+  // Ascending, disjoint, and as few as can be: parts of one entry that lie together are one run. So
+  // two lists are equal when they say the same of each block.
+  const std::vector<Run>& runs() const { return runs_; }
   bool empty() const { return runs_.empty(); }
   size_t MemoryBytes() const;
 
   // The runs within `range`, cut to it, ascending.
   std::vector<Run> Within(BlockRange range) const;
 
-  // docs/formats/map.md: packed runs of one chunk, relative to its first block. Decode: kDataLoss.
+  // docs/formats/map.md: packed runs of one chunk, relative to its first block, all within it. Each
+  // list has one encoding. Decode: kDataLoss.
   std::string Encode(uint64_t chunk) const;
   static absl::StatusOr<RunList> Decode(uint64_t chunk, absl::string_view bytes);
 
   bool operator==(const RunList&) const = default;
 
  private:
+  // The indexes [begin, end) of the runs that overlap `range`.
+  std::pair<size_t, size_t> Overlapping(BlockRange range) const;
+  // Joins the runs [begin, begin + count) with their neighbours where they are one.
+  void JoinAround(size_t begin, size_t count);
+
   std::vector<Run> runs_;
 };
 
