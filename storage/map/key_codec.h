@@ -1,7 +1,10 @@
-// SHARED CONTRACT. The keys of the metadata store (docs/formats/map.md, M5, M6, M19): fixed length, big-endian, so that
-// byte order is the order of meaning. The first byte names the table.
+// SHARED CONTRACT. The keys of the metadata store (docs/formats/map.md, M5, M6, M19): fixed length,
+// big-endian, so that byte order is the order of meaning. The first byte names the table.
+//
+// Decoding gives kDataLoss for another table's key and for a wrong length.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -12,14 +15,14 @@
 namespace twofold {
 
 enum class Table : char {
-  kMeta = 'M',      // name -> bytes: checkpoint, catalogue, ...
-  kChunk = 'C',     // timeline, chunk, ~epoch -> packed runs (merge: run lists)
-  kVersion = 'V',   // timeline, epoch, chunk -> nothing: the versions made in an epoch (M6)
-  kDead = 'D',      // timeline, death epoch, birth epoch, chunk, block, position -> count (M19)
-  kLive = 'L',      // segment -> bitmap of live blocks (merge: sets and clears, M21)
-  kUsage = 'U',     // segment -> counts (M21)
-  kTombstone = 'Z', // timeline, position -> range, segment (R38)
-  kJob = 'J',       // number -> reclaim job
+  kMeta = 'M',       // name -> bytes: checkpoint, catalogue, ...
+  kChunk = 'C',      // timeline, chunk, ~epoch -> packed runs (merge: run lists)
+  kVersion = 'V',    // timeline, epoch, chunk -> nothing: the versions made in an epoch (M6)
+  kDead = 'D',       // timeline, death epoch, birth epoch, chunk, block, position -> count (M19)
+  kLive = 'L',       // segment -> bitmap of live blocks (merge: sets and clears, M21)
+  kUsage = 'U',      // segment -> counts (M21)
+  kTombstone = 'Z',  // timeline, position -> range, segment (R38)
+  kJob = 'J',        // number -> reclaim job
 };
 
 std::string MetaKey(absl::string_view name);
@@ -32,10 +35,16 @@ struct ChunkKey {
 };
 std::string EncodeChunkKey(const ChunkKey& key);
 absl::StatusOr<ChunkKey> DecodeChunkKey(absl::string_view key);
-// The prefix of all versions of a chunk; of all chunks of a timeline.
+// The prefix of all versions of a chunk: the first kChunkPrefixBytes of their keys. Within it the
+// newest version comes first, so the newest of an epoch or older is one seek: the first key at or
+// after (timeline, chunk, epoch).
+inline constexpr size_t kChunkPrefixBytes = 17;
 std::string ChunkPrefix(TimelineId timeline, uint64_t chunk);
+// The prefix of all keys of a timeline in kChunk, kVersion, kDead or kTombstone.
 std::string TimelinePrefix(Table table, TimelineId timeline);
-// The first key that is greater than every key with this prefix.
+// The prefix of all keys of a table.
+std::string TablePrefix(Table table);
+// The first key that is greater than every key with this prefix (which is not all 0xff).
 std::string PrefixEnd(std::string prefix);
 
 std::string EncodeVersionKey(const ChunkKey& key);
@@ -55,5 +64,16 @@ absl::StatusOr<DeadKey> DecodeDeadKey(absl::string_view key);
 
 std::string EncodeSegmentKey(Table table, SegmentNumber segment);  // kLive, kUsage
 absl::StatusOr<SegmentNumber> DecodeSegmentKey(absl::string_view key);
+
+struct TombstoneKey {
+  TimelineId timeline;
+  Position position;
+  bool operator==(const TombstoneKey&) const = default;
+};
+std::string EncodeTombstoneKey(const TombstoneKey& key);
+absl::StatusOr<TombstoneKey> DecodeTombstoneKey(absl::string_view key);
+
+std::string EncodeJobKey(uint64_t number);
+absl::StatusOr<uint64_t> DecodeJobKey(absl::string_view key);
 
 }  // namespace twofold
