@@ -1,9 +1,9 @@
-// SHARED CONTRACT. One copy of the pool's volumes as the head sees it: in this process (LocalReplica) or,
-// later, over the wire.
+// SHARED CONTRACT. One copy of the pool's volumes as the head sees it: in this process
+// (LocalReplica) or, later, over the wire.
 //
-// The head sends each replica the entries of a volume in Seq order; the replica logs them in that order,
-// so its log is a prefix of the volume's history. What is not committed lives in its log and memory only
-// (R2): the extent map shows an entry when the head has committed it.
+// The head sends each replica the entries of a volume in Seq order; the replica logs them in that
+// order, so its log is a prefix of the volume's history. What is not committed lives in its log and
+// memory only (R2): the extent map shows an entry when the head has committed it.
 #pragma once
 
 #include <cstdint>
@@ -26,9 +26,10 @@ namespace twofold {
 
 // What a sealed replica has.
 struct SealReport {
-  Generation generation;              // now sealed at
-  uint64_t membership_version = 0;    // the highest it has recorded
-  // Per volume, the catalogue included: the end of its durable, complete log (R4) and its commit position.
+  Generation generation;            // now sealed at
+  uint64_t membership_version = 0;  // the highest it has recorded
+  // Per volume, the catalogue included: the end of its durable, complete log (R4) and its commit
+  // position.
   struct Stream {
     VolumeId volume;
     Position end;
@@ -54,43 +55,45 @@ class Replica {
  public:
   virtual ~Replica() = default;
 
-  virtual const std::string& set_name() const = 0;   // "a"
-  virtual const std::string& store_id() const = 0;   // 32 hexadecimal digits
+  virtual const std::string& set_name() const = 0;  // "a"
+  virtual const std::string& store_id() const = 0;  // 32 hexadecimal digits
   virtual const std::string& pool_id() const = 0;
-  virtual const std::string& place() const = 0;      // for people: its directories
+  virtual const std::string& place() const = 0;  // for people: its directories
 
-  // Durably refuses every lower generation from now on, finishes or fails everything older, and reports
-  // (R20). kAborted when a higher generation was seen already.
+  // Durably refuses every lower generation from now on, finishes or fails everything older, and
+  // reports (R20). kAborted when a higher generation was seen already.
   virtual Task<absl::StatusOr<SealReport>> Seal(Generation generation) = 0;
 
   // Durably records the membership (no Seq, R20). kAborted on a lower version or generation.
   virtual Task<absl::Status> RecordMembership(Generation generation, uint64_t version,
                                               std::vector<std::string> in_sync) = 0;
 
-  // Promises room for `blocks` of payload and `entries` entries, until Append uses it or Release gives
-  // it back (R6, M22). May suspend while a checkpoint frees segments. kResourceExhausted when full.
-  // `emergency`: for records without payload (trims, deletes), which may use the reserve.
+  // Promises room for `blocks` of payload and `entries` entries, until Append uses it or Release
+  // gives it back (R6, M22). May suspend while a checkpoint frees segments. kResourceExhausted when
+  // full. `emergency`: for records without payload (trims, deletes), which may use the reserve.
   virtual Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, bool emergency) = 0;
   // As Reserve where that needs no waiting; false: call Reserve.
   virtual bool TryReserve(BlockCount blocks, uint64_t entries) = 0;
   virtual void Release(BlockCount blocks, uint64_t entries) = 0;
 
-  // Logs one entry whose room was reserved. The entries of a volume are appended in Seq order: the order in which
-  // these tasks are started. Returns when the entry is durable (or written, by `durability`); after an
-  // error the replica has failed and takes nothing any more. `entry` and `payload` outlive the call.
+  // Logs one entry whose room was reserved. The entries of a volume are appended in Seq order: the
+  // order in which these tasks are started. Returns when the entry is durable (or written, by
+  // `durability`); after an error the replica has failed and takes nothing any more. `entry` and
+  // `payload` outlive the call.
   virtual Task<absl::Status> Append(Generation generation, const LogEntry& entry,
                                     absl::Span<const std::byte> payload, Durability durability) = 0;
 
-  // Everything of the volume up to `position` is complete on every in-sync replica (R2): apply it. Goes
-  // with the next message to the replica; does not suspend.
+  // Everything of the volume up to `position` is complete on every in-sync replica (R2): apply it.
+  // Goes with the next message to the replica; does not suspend.
   virtual void Commit(VolumeId volume, Position position) = 0;
 
   // Everything appended before is durable (R33).
   virtual Task<absl::Status> Flush() = 0;
 
-  // Reads whole blocks of `timeline` as of `as_of` (kLastPosition: now) into `into` (range.count blocks,
-  // aligned); unmapped and zero blocks are zero-filled. Returns which blocks are data, in order,
-  // covering the range. Every block's CRC was checked: kDataLoss with the block where one failed (P7).
+  // Reads whole blocks of `timeline` as of `as_of` (kLastPosition: now) into `into` (range.count
+  // blocks, aligned); unmapped and zero blocks are zero-filled. Returns which blocks are data, in
+  // order, covering the range. Every block's CRC was checked: kDataLoss with the block where one
+  // failed (P7).
   virtual Task<absl::StatusOr<std::vector<BlockExtent>>> Read(TimelineId timeline, Position as_of,
                                                               BlockRange range,
                                                               absl::Span<std::byte> into) = 0;
@@ -100,7 +103,8 @@ class Replica {
                                                                 BlockRange range,
                                                                 size_t max_extents) = 0;
 
-  // The committed catalogue; for a local replica it is the store's own and changes with each Commit.
+  // The committed catalogue; for a local replica it is the store's own and changes with each
+  // Commit.
   virtual const Catalogue& catalogue() const = 0;
 
   // The entries of the volume after `after`, up to the end of its log, for levelling; at most

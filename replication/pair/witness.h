@@ -1,7 +1,7 @@
 // SHARED CONTRACT. Who durably remembers which replicas are in-sync.
 //
-// Two implementations: FileWitness (a small file beside neither set, R26) and, later, etcd. Every change is a
-// compare-and-swap on (generation, version) (R20).
+// Two implementations: FileWitness (a small file beside neither set, R26) and, later, etcd. Every
+// change is a compare-and-swap on (generation, version) (R20).
 #pragma once
 
 #include <cstdint>
@@ -16,10 +16,10 @@
 namespace twofold {
 
 struct Membership {
-  std::string pool_id;                // 32 hexadecimal digits
+  std::string pool_id;  // 32 hexadecimal digits
   Generation generation;
-  uint64_t version = 0;               // never reused (R21)
-  std::vector<std::string> in_sync;   // store ids, sorted
+  uint64_t version = 0;                 // never reused (R21)
+  std::vector<std::string> in_sync;     // store ids, sorted
   std::vector<std::string> configured;  // store ids of all that were not removed (R22), sorted
   bool operator==(const Membership&) const = default;
 };
@@ -32,8 +32,8 @@ class Witness {
   virtual Task<absl::StatusOr<Membership>> Read() = 0;
   // Durable when it returns OK. kAborted when what is stored is not (expected generation, version);
   // kUnavailable when the outcome is unknown: read again before the next step (R25).
-  virtual Task<absl::Status> CompareAndSwap(Generation expected_generation, uint64_t expected_version,
-                                            Membership next) = 0;
+  virtual Task<absl::Status> CompareAndSwap(Generation expected_generation,
+                                            uint64_t expected_version, Membership next) = 0;
   virtual Task<void> Close() = 0;
 };
 

@@ -1,8 +1,10 @@
-// SHARED CONTRACT. A client's hold on a volume, or on one of its snapshots: what an NBD session talks to.
+// SHARED CONTRACT. A client's hold on a volume, or on one of its snapshots: what an NBD session
+// talks to.
 //
-// A mount of "vol" reads and writes the volume's current timeline; a mount of "vol@snap" reads one frozen
-// epoch. A rollback or a deletion by force revokes the mounts there are: from then on every call fails
-// with kAborted, so that a session of the old timeline can't write into the new one (R37).
+// A mount of "vol" reads and writes the volume's current timeline; a mount of "vol@snap" reads one
+// frozen epoch. A rollback or a deletion by force revokes the mounts there are: from then on every
+// call fails with kAborted, so that a session of the old timeline can't write into the new one
+// (R37).
 #pragma once
 
 #include <cstdint>
@@ -31,13 +33,15 @@ struct ByteExtent {
 // The bytes asked for, in a buffer of whole blocks.
 struct ReadReply {
   Buffer buffer;
-  size_t skip = 0;                  // bytes of the buffer before the first one asked for
-  std::vector<ByteExtent> extents;  // cover exactly what was asked; holes are zeros in the buffer too
+  size_t skip = 0;  // bytes of the buffer before the first one asked for
+  std::vector<ByteExtent>
+      extents;  // cover exactly what was asked; holes are zeros in the buffer too
 };
 
 struct ZeroOptions {
-  bool fua = false;       // durable on both sets when it returns
-  bool allocate = false;  // NBD's NO_HOLE: the range must take space afterwards (real zeros are written)
+  bool fua = false;  // durable on both sets when it returns
+  bool allocate =
+      false;  // NBD's NO_HOLE: the range must take space afterwards (real zeros are written)
 };
 
 class Mount {
@@ -55,17 +59,19 @@ class Mount {
   BufferPool& buffers();
 
   // Every call: kOutOfRange where offset + length passes the end, kInvalidArgument for length 0,
-  // kPermissionDenied for a change through a read-only mount, kResourceExhausted when the store is full,
-  // kDataLoss where no set has the block whole, kUnavailable when the volume is offline (a set is
-  // missing), kAborted when the mount was revoked or the head fenced. Any byte offset and length.
+  // kPermissionDenied for a change through a read-only mount, kResourceExhausted when the store is
+  // full, kDataLoss where no set has the block whole, kUnavailable when the volume is offline (a
+  // set is missing), kAborted when the mount was revoked or the head fenced. Any byte offset and
+  // length.
   //
   // length <= kMaxNbdRequestBytes.
   Task<absl::StatusOr<ReadReply>> Read(uint64_t offset, uint64_t length);
 
-  // Writes `length` bytes that stand in `payload` from byte `offset % kBlockSize` on; the buffer covers
-  // whole blocks, and its edges are filled in from the volume (read-modify-write). On return the write is
-  // acknowledged: durable on every in-sync replica of both sets (P1), or, with ack=written and no
-  // `fua`, written there. The write is one register operation per 4 KiB block (P3, R5).
+  // Writes `length` bytes that stand in `payload` from byte `offset % kBlockSize` on; the buffer
+  // covers whole blocks, and its edges are filled in from the volume (read-modify-write). On return
+  // the write is acknowledged: durable on every in-sync replica of both sets (P1), or, with
+  // ack=written and no `fua`, written there. The write is one register operation per 4 KiB block
+  // (P3, R5).
   Task<absl::Status> Write(uint64_t offset, uint64_t length, Buffer payload, bool fua);
 
   // Any length up to the volume's size: one log entry (R38), never a walk.
@@ -75,14 +81,15 @@ class Mount {
   // Covers every write answered on any mount of this volume before it was called (R33).
   Task<absl::Status> Flush();
 
-  // The extents from `offset` on, at most `max_extents` (>= 1), neighbours of a kind merged; they cover
-  // the range asked for or a beginning of it.
+  // The extents from `offset` on, at most `max_extents` (>= 1), neighbours of a kind merged; they
+  // cover the range asked for or a beginning of it.
   Task<absl::StatusOr<std::vector<ByteExtent>>> BlockStatus(uint64_t offset, uint64_t length,
                                                             size_t max_extents);
 
   // Called once, from the executor, when the mount is revoked: the session hangs up.
   void OnRevoked(std::function<void()> callback) { on_revoked_ = std::move(callback); }
-  // Asked right before a write gets its Seq; true (the client is gone) drops the write with kCancelled (R9).
+  // Asked right before a write gets its Seq; true (the client is gone) drops the write with
+  // kCancelled (R9).
   void SetAbandonedProbe(std::function<bool()> probe) { abandoned_ = std::move(probe); }
 
  private:

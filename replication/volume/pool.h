@@ -35,30 +35,30 @@ struct VolumeInfo {
   AckMode ack = AckMode::kDurable;
   TimelineId timeline;
   WallNanos created = 0;
-  Position position;             // the last acknowledged entry
-  size_t mounts = 0;             // clients connected
+  Position position;  // the last acknowledged entry
+  size_t mounts = 0;  // clients connected
   size_t snapshots = 0;
-  uint64_t mapped_bytes = 0;     // of the current timeline, as far as the map knows without reading
-  std::string state;             // "online", or why not
+  uint64_t mapped_bytes = 0;  // of the current timeline, as far as the map knows without reading
+  std::string state;          // "online", or why not
 };
 
 struct SnapshotInfo {
   std::string volume;
   std::string name;
   SnapshotId id;
-  GroupId group;            // 0: alone
+  GroupId group;  // 0: alone
   TimelineId timeline;
   Position position;
   WallNanos created = 0;
-  uint64_t size_bytes = 0;  // of the volume at that point
+  uint64_t size_bytes = 0;       // of the volume at that point
   bool before_rollback = false;  // made by a rollback to keep the state it left (P5)
 };
 
 struct ReplicaInfo {
-  std::string set;          // "a"
-  std::string place;        // directories
-  std::string state;        // "in-sync", "failed", ...
-  std::string reason;       // of a failure, with what to do
+  std::string set;              // "a"
+  std::string place;            // directories
+  std::string state;            // "in-sync", "failed", ...
+  std::string reason;           // of a failure, with what to do
   uint64_t capacity_bytes = 0;  // of client data, less reserves
   uint64_t used_bytes = 0;
   uint64_t live_bytes = 0;
@@ -99,9 +99,9 @@ class Pool {
     size_t buffer_pool_bytes = 0;
   };
 
-  // Attaches (R20): takes a new generation from the witness, seals every listed replica, levels them,
-  // deletes incomplete snapshot groups (R34), and opens the volumes. kUnavailable with what to do when
-  // a listed replica is missing; kAborted when another head has taken over.
+  // Attaches (R20): takes a new generation from the witness, seals every listed replica, levels
+  // them, deletes incomplete snapshot groups (R34), and opens the volumes. kUnavailable with what
+  // to do when a listed replica is missing; kAborted when another head has taken over.
   static Task<absl::StatusOr<std::unique_ptr<Pool>>> Attach(Parts parts);
 
   ~Pool();
@@ -121,7 +121,8 @@ class Pool {
 
   // All at one instant (P4, R34). kAlreadyExists, kNotFound.
   Task<absl::StatusOr<std::vector<SnapshotInfo>>> CreateSnapshots(std::vector<SnapshotName> names);
-  absl::StatusOr<std::vector<SnapshotInfo>> Snapshots(const std::optional<std::string>& volume) const;
+  absl::StatusOr<std::vector<SnapshotInfo>> Snapshots(
+      const std::optional<std::string>& volume) const;
   Task<absl::Status> DeleteSnapshot(SnapshotName name);
 
   // Starts a new timeline at the snapshot (P5); returns the snapshot that keeps the state it left.

@@ -15,35 +15,38 @@ inline constexpr size_t kBlockShift = 12;
 inline constexpr uint64_t kMaxVolumeBytes = uint64_t{1} << 50;  // 1 PiB of address space
 inline constexpr size_t kMaxVolumes = 1024;                     // in a pool
 inline constexpr size_t kMaxNameBytes = 128;                    // a volume's or a snapshot's name
-inline constexpr size_t kMaxGroupMembers = 64;                  // volumes in one consistent snapshot
+inline constexpr size_t kMaxGroupMembers = 64;  // volumes in one consistent snapshot
 
 // ---- Segment log --------------------------------------------------------------------------------
 inline constexpr uint64_t kDefaultSegmentBytes = uint64_t{64} << 20;
 inline constexpr uint64_t kMinSegmentBytes = uint64_t{4} << 20;  // small test stores
 inline constexpr uint64_t kMaxSegmentBytes = uint64_t{1} << 30;
-inline constexpr size_t kMaxEntryBlocks = 256;        // 1 MiB: a larger request becomes several (R5)
+inline constexpr size_t kMaxEntryBlocks = 256;  // 1 MiB: a larger request becomes several (R5)
 inline constexpr size_t kMaxBatchPayloadBlocks = 512;  // 2 MiB of payload in one durable write
 inline constexpr size_t kMaxBatchEntries = 1024;
-inline constexpr size_t kMaxDescriptorBlocks = 16;    // 64 KiB of descriptor
-inline constexpr size_t kMaxEntryBodyBytes = 4096;    // names and the like in a record without payload
-inline constexpr size_t kMaxBatchesInFlight = 1;      // per store; measured as good as more
-inline constexpr size_t kMaxStoreDirectories = 16;    // disks of one store
-inline constexpr uint64_t kMinSegments = 8;           // of a store: reserves, the open one, room to turn over
-inline constexpr size_t kMaxCommitMarks = 64;         // in one descriptor; the rest waits for the next
-inline constexpr size_t kReadySegments = 2;           // pre-written ahead of the writer
-inline constexpr size_t kMaxIoPieces = 1023;          // iovecs of one write (IOV_MAX less one)
+inline constexpr size_t kMaxDescriptorBlocks = 16;  // 64 KiB of descriptor
+inline constexpr size_t kMaxEntryBodyBytes =
+    4096;                                         // names and the like in a record without payload
+inline constexpr size_t kMaxBatchesInFlight = 1;  // per store; measured as good as more
+inline constexpr size_t kMaxStoreDirectories = 16;  // disks of one store
+inline constexpr uint64_t kMinSegments =
+    8;  // of a store: reserves, the open one, room to turn over
+inline constexpr size_t kMaxCommitMarks = 64;  // in one descriptor; the rest waits for the next
+inline constexpr size_t kReadySegments = 2;    // pre-written ahead of the writer
+inline constexpr size_t kMaxIoPieces = 1023;   // iovecs of one write (IOV_MAX less one)
 
 // ---- Extent map ---------------------------------------------------------------------------------
 inline constexpr size_t kChunkBlocks = 32;  // 128 KiB of address space in one map entry
-inline constexpr uint64_t kCheckpointEntries = 250'000;           // M9
-inline constexpr uint64_t kCheckpointBytes = uint64_t{1} << 30;   // M9
+inline constexpr uint64_t kCheckpointEntries = 250'000;          // M9
+inline constexpr uint64_t kCheckpointBytes = uint64_t{1} << 30;  // M9
 inline constexpr size_t kDefaultMapCacheBytes = size_t{128} << 20;
 inline constexpr size_t kMaxPartialChunks = 16'384;  // M10: at the bound new batches wait
 
 // ---- Volumes and replication --------------------------------------------------------------------
 inline constexpr size_t kMaxInFlightPerVolume = 1024;  // requests; further ones wait their turn
-inline constexpr size_t kStatusStepBlocks = 65'536;    // of a block status looked up at a time: 256 MiB
-inline constexpr size_t kMaxReplicas = 8;              // in one pool
+inline constexpr size_t kStatusStepBlocks =
+    65'536;                                // of a block status looked up at a time: 256 MiB
+inline constexpr size_t kMaxReplicas = 8;  // in one pool
 
 // ---- NBD ----------------------------------------------------------------------------------------
 inline constexpr size_t kMaxNbdRequestBytes = size_t{32} << 20;

@@ -1,7 +1,7 @@
 // Strong types for everything that is counted or named, so that two integers can't be swapped.
 //
-// A value converts to and from its integer only by name (`value()`, explicit construction). Each type
-// offers just the arithmetic that means something for it: ids compare, counts add.
+// A value converts to and from its integer only by name (`value()`, explicit construction). Each
+// type offers just the arithmetic that means something for it: ids compare, counts add.
 #pragma once
 
 #include <compare>
@@ -58,14 +58,14 @@ class Quantity {
 
 // Unique in a pool, equal in both sets, never reused (M3). Volume 0 is the pool's catalogue (R39).
 using VolumeId = Id<struct VolumeTag>;
-using TimelineId = Id<struct TimelineTag>;    // unique in the pool; 0 is "none"
-using SnapshotId = Id<struct SnapshotTag>;    // unique in the pool; 0 is "none"
-using GroupId = Id<struct GroupTag>;          // a snapshot group (R34); 0 is "none"
-using Generation = Id<struct GenerationTag>;  // fencing token: grows at each attach
+using TimelineId = Id<struct TimelineTag>;      // unique in the pool; 0 is "none"
+using SnapshotId = Id<struct SnapshotTag>;      // unique in the pool; 0 is "none"
+using GroupId = Id<struct GroupTag>;            // a snapshot group (R34); 0 is "none"
+using Generation = Id<struct GenerationTag>;    // fencing token: grows at each attach
 using Incarnation = Id<struct IncarnationTag>;  // grows at each open of a store (R11)
-using SegmentNumber = Id<struct SegmentTag>;  // never reused, only grows (M2); 0 is "none"
-using SlotIndex = Id<struct SlotTag>;         // which file a segment lives in (M13)
-using BatchNumber = Id<struct BatchTag>;      // grows by one per batch of a store; 0 is "none"
+using SegmentNumber = Id<struct SegmentTag>;    // never reused, only grows (M2); 0 is "none"
+using SlotIndex = Id<struct SlotTag>;           // which file a segment lives in (M13)
+using BatchNumber = Id<struct BatchTag>;        // grows by one per batch of a store; 0 is "none"
 
 using Seq = Id<struct SeqTag>;  // one per log entry of a volume, from 1 on (R5); 0 is "before all"
 
@@ -96,8 +96,9 @@ struct Position {
   }
 };
 
-// An epoch is named by the position that opened it (R29): a timeline's first epoch by the position of
-// its `timeline start`, each later one by the position of the snapshot that closed the one before.
+// An epoch is named by the position that opened it (R29): a timeline's first epoch by the position
+// of its `timeline start`, each later one by the position of the snapshot that closed the one
+// before.
 using Epoch = Position;
 inline constexpr Position kFirstPosition{};  // before every entry
 inline constexpr Position kLastPosition{Generation(std::numeric_limits<uint64_t>::max()),

@@ -1,4 +1,5 @@
-// Memory of whole blocks for O_DIRECT, outside the buffer pool: for rare work such as levelling and inspection.
+// Memory of whole blocks for O_DIRECT, outside the buffer pool: for rare work such as levelling and
+// inspection.
 #pragma once
 
 #include <cstddef>

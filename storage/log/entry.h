@@ -31,7 +31,7 @@ enum class EntryKind : uint8_t {
   kVoid = 36,         // body: volume, range of positions given up (R3)
   kResyncBegin = 37,  // (R4)
   kResyncEnd = 38,
-  kMoved = 39,        // payload moved by the cleaner; body: identities (M15)
+  kMoved = 39,  // payload moved by the cleaner; body: identities (M15)
 };
 
 constexpr bool HasSeq(EntryKind kind) { return static_cast<uint8_t>(kind) < 32; }
@@ -43,11 +43,11 @@ struct LogEntry {
   EntryKind kind = EntryKind::kWrite;
   VolumeId volume;
   TimelineId timeline;
-  BlockRange range;   // kWrite, kZero; count <= kMaxEntryBlocks for kWrite
-  Position position;  // {generation, 0} for kinds without Seq
+  BlockRange range;     // kWrite, kZero; count <= kMaxEntryBlocks for kWrite
+  Position position;    // {generation, 0} for kinds without Seq
   WallNanos stamp = 0;  // the head's (R35)
   absl::InlinedVector<uint32_t, 1> block_crcs;  // CRC32C of each payload block
-  std::string body;     // by kind, at most kMaxEntryBodyBytes
+  std::string body;                             // by kind, at most kMaxEntryBodyBytes
   bool operator==(const LogEntry&) const = default;
 };
 

@@ -1,7 +1,7 @@
 // SHARED CONTRACT. The segment log of one store: appends batches, reads payload, recovers the tail.
 //
-// docs/formats/log.md is the format. One batch is in flight at a time; entries that arrive meanwhile form
-// the next one (group commit without timers). Acknowledgements follow log order.
+// docs/formats/log.md is the format. One batch is in flight at a time; entries that arrive
+// meanwhile form the next one (group commit without timers). Acknowledgements follow log order.
 #pragma once
 
 #include <sys/uio.h>
@@ -24,9 +24,9 @@ namespace twofold {
 
 // A place between two batches: where the next one starts. Ordered by batch number.
 struct LogPosition {
-  BatchNumber batch;      // of the batch that starts here
+  BatchNumber batch;  // of the batch that starts here
   SegmentNumber segment;
-  uint32_t block = 0;     // in the segment, in units of 4 KiB
+  uint32_t block = 0;              // in the segment, in units of 4 KiB
   uint32_t previous_checksum = 0;  // of the descriptor before (the chain)
   bool operator==(const LogPosition&) const = default;
 };
@@ -87,9 +87,10 @@ class SegmentLog {
   std::vector<SegmentNumber> Segments() const;
 
   // Replays from `from` (batch 0: from the oldest segment there is) to the end of the log, calling
-  // `on_batch` for each batch in order; stops at its first error. What it calls with is durable (R13).
-  // `cut` is where the log ends; damage below what was known durable (R12) is kDataLoss unless listed as healable in
-  // `damage` (a payload that fails its CRC is not looked at here). Repeatable until StartAppending.
+  // `on_batch` for each batch in order; stops at its first error. What it calls with is durable
+  // (R13). `cut` is where the log ends; damage below what was known durable (R12) is kDataLoss
+  // unless listed as healable in `damage` (a payload that fails its CRC is not looked at here).
+  // Repeatable until StartAppending.
   struct Replayed {
     LogPosition cut;
     BatchNumber known_durable;
@@ -100,29 +101,32 @@ class SegmentLog {
   Task<absl::StatusOr<Replayed>> Replay(LogPosition from,
                                         std::function<absl::Status(const LoggedBatch&)> on_batch);
 
-  // Ends recovery (R11): durably overwrites the head of every batch found beyond the cut, declares every
-  // slot that `in_use` does not name free, opens a new segment and logs the kCut record as its first
-  // with `incarnation`. From here on Append works.
+  // Ends recovery (R11): durably overwrites the head of every batch found beyond the cut, declares
+  // every slot that `in_use` does not name free, opens a new segment and logs the kCut record as
+  // its first with `incarnation`. From here on Append works.
   Task<absl::Status> StartAppending(Replayed replayed, Incarnation incarnation,
                                     std::vector<SegmentNumber> in_use);
 
-  // Adds the entry to the open batch, in the order of the calls (before the first suspension). Returns
-  // where the payload lies when the batch is written with at least `durability` and every batch before
-  // it is in. `entry`, `payload` (entry.range.count blocks, aligned to kBlockSize) outlive the call.
-  // kUnavailable once the log has failed: what is on disk is unknown then, and it takes nothing more.
-  // kResourceExhausted only when the caller did not reserve (see free_segments).
-  Task<absl::StatusOr<LogAddress>> Append(const LogEntry& entry, absl::Span<const std::byte> payload,
+  // Adds the entry to the open batch, in the order of the calls (before the first suspension).
+  // Returns where the payload lies when the batch is written with at least `durability` and every
+  // batch before it is in. `entry`, `payload` (entry.range.count blocks, aligned to kBlockSize)
+  // outlive the call. kUnavailable once the log has failed: what is on disk is unknown then, and it
+  // takes nothing more. kResourceExhausted only when the caller did not reserve (see
+  // free_segments).
+  Task<absl::StatusOr<LogAddress>> Append(const LogEntry& entry,
+                                          absl::Span<const std::byte> payload,
                                           Durability durability);
 
-  // Makes everything logged before durable, and says so in the log (R12): afterwards a later batch, or
-  // an empty one when nothing follows soon, carries it.
+  // Makes everything logged before durable, and says so in the log (R12): afterwards a later batch,
+  // or an empty one when nothing follows soon, carries it.
   Task<absl::Status> Flush();
 
   // Reads payload blocks; no CRC check (the caller has the CRCs). The segment must be pinned by the
   // caller while it runs. kDataLoss for a segment that is not there.
   Task<absl::Status> ReadPayload(LogAddress first, uint32_t count, absl::Span<const iovec> pieces);
 
-  // Every batch of one segment, by its descriptors (or by the copies at its end, R15), for inspect and rebuild.
+  // Every batch of one segment, by its descriptors (or by the copies at its end, R15), for inspect
+  // and rebuild.
   Task<absl::StatusOr<std::vector<LoggedBatch>>> ReadSegment(SegmentNumber segment);
 
   // Gives segments back for reuse: their files get new numbers when they are opened again.
@@ -135,8 +139,8 @@ class SegmentLog {
   // Free slots (ready ones, recyclable files and slots not yet made), the open segment not counted.
   uint64_t free_segments() const;
   uint64_t total_segments() const;
-  // Payload blocks that a segment holds at worst: each entry alone in its batch with `blocks` payload.
-  // Used to turn a reservation into space: see docs/formats/log.md, "Room".
+  // Payload blocks that a segment holds at worst: each entry alone in its batch with `blocks`
+  // payload. Used to turn a reservation into space: see docs/formats/log.md, "Room".
   static uint64_t WorstCaseBlocks(uint64_t payload_blocks, uint64_t entries);
   // Blocks left in the open segment by the same measure.
   uint64_t open_segment_blocks_left() const;
@@ -154,7 +158,8 @@ class SegmentLog {
   };
   Counters counters() const;
 
-  // Covers the last batch with an empty one where it is not yet known durable (R12), waits for the background work, and ends.
+  // Covers the last batch with an empty one where it is not yet known durable (R12), waits for the
+  // background work, and ends.
   Task<void> Stop();
 
  private:

@@ -1,8 +1,9 @@
-// SHARED CONTRACT. What the segments of a store hold, counted: the base of the free rule (M14, M21).
+// SHARED CONTRACT. What the segments of a store hold, counted: the base of the free rule (M14,
+// M21).
 //
-// A segment's live blocks are those that a retained version of the extent map refers to. RAM keeps a count
-// per segment; which blocks they are stands in bitmaps in the metadata store. Changes since the last freeze
-// are kept as idempotent sets and clears, and go into the next checkpoint (M9).
+// A segment's live blocks are those that a retained version of the extent map refers to. RAM keeps
+// a count per segment; which blocks they are stands in bitmaps in the metadata store. Changes since
+// the last freeze are kept as idempotent sets and clears, and go into the next checkpoint (M9).
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,8 @@ enum class SegmentState : uint8_t {
 // The live accounting of one segment as a checkpoint stores it.
 struct SegmentUsage {
   SegmentNumber segment;
-  uint32_t live_blocks = 0;   // payload blocks referred to
-  uint64_t zero_blocks = 0;   // blocks that the map holds as zero because of records here (R17)
+  uint32_t live_blocks = 0;  // payload blocks referred to
+  uint64_t zero_blocks = 0;  // blocks that the map holds as zero because of records here (R17)
 };
 
 // A change of liveness of `count` blocks from `first` on; the order of changes matters.
@@ -50,18 +51,19 @@ class SegmentTable {
   void Pin(SegmentNumber segment);
   void Unpin(SegmentNumber segment);
 
-  // One consistent cut (M9): hands over the changes and the usages that changed since the last Freeze, and
-  // remembers which sealed segments below `replay_from` hold nothing live now. `keep_from`: the segment
-  // of the newest complete catalogue; it and later ones stay (R17).
+  // One consistent cut (M9): hands over the changes and the usages that changed since the last
+  // Freeze, and remembers which sealed segments below `replay_from` hold nothing live now.
+  // `keep_from`: the segment of the newest complete catalogue; it and later ones stay (R17).
   struct Frozen {
     std::vector<LiveChange> changes;
     std::vector<SegmentUsage> usages;  // absolute values
-    std::vector<SegmentNumber> dead;   // may be freed when this checkpoint is durable and nothing pins them
+    std::vector<SegmentNumber>
+        dead;  // may be freed when this checkpoint is durable and nothing pins them
   };
   Frozen Freeze(SegmentNumber replay_from, SegmentNumber keep_from);
 
-  // The segments of `frozen.dead` that are not pinned, forgotten here: the caller gives them to the log for reuse.
-  // Pinned ones are offered again by a later Freeze.
+  // The segments of `frozen.dead` that are not pinned, forgotten here: the caller gives them to the
+  // log for reuse. Pinned ones are offered again by a later Freeze.
   std::vector<SegmentNumber> Release(const Frozen& frozen);
 
   struct Info {

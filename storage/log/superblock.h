@@ -1,7 +1,7 @@
 // SHARED CONTRACT. Who a store is: the SUPERBLOCK file, a copy in each of its directories.
 //
-// docs/formats/superblock.md. Written aside in two slots with a version, so that a torn write leaves the
-// older one; read as the newest valid one of all copies.
+// docs/formats/superblock.md. Written aside in two slots with a version, so that a torn write
+// leaves the older one; read as the newest valid one of all copies.
 #pragma once
 
 #include <cstdint>
@@ -22,19 +22,19 @@ struct Superblock {
   std::string set_name;  // "a"
   uint64_t segment_bytes = 0;
   uint64_t max_segments = 0;
-  Incarnation incarnation;  // taken by the newest open (R11)
+  Incarnation incarnation;            // taken by the newest open (R11)
   std::vector<std::string> disk_ids;  // one per directory, in order (R40)
-  uint64_t version = 0;     // of this superblock; grows with each write
+  uint64_t version = 0;               // of this superblock; grows with each write
   bool operator==(const Superblock&) const = default;
 };
 
 // Writes the first superblock into directories that hold nothing. kAlreadyExists where they do.
 Task<absl::Status> FormatSuperblock(std::vector<BlockDevice*> devices, Superblock superblock);
 
-// Reads and checks: every directory belongs to the same store, and the whole list of disks is there in
-// any order (R40); `devices` is brought into the order of the list. kNotFound: no store here, with what to
-// do; kDataLoss: no valid copy; kFailedPrecondition: a disk is missing or of another store.
-// A damaged copy is rewritten by the next UpdateSuperblock.
+// Reads and checks: every directory belongs to the same store, and the whole list of disks is there
+// in any order (R40); `devices` is brought into the order of the list. kNotFound: no store here,
+// with what to do; kDataLoss: no valid copy; kFailedPrecondition: a disk is missing or of another
+// store. A damaged copy is rewritten by the next UpdateSuperblock.
 Task<absl::StatusOr<Superblock>> ReadSuperblock(std::vector<BlockDevice*>& devices);
 
 // Durably replaces it everywhere, with version + 1.

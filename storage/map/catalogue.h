@@ -1,8 +1,9 @@
-// SHARED CONTRACT. Volumes, timelines, epochs and snapshots of a pool, as one replica knows them: a pure
-// state machine over log entries, the same on every replica that has committed the same entries.
+// SHARED CONTRACT. Volumes, timelines, epochs and snapshots of a pool, as one replica knows them: a
+// pure state machine over log entries, the same on every replica that has committed the same
+// entries.
 //
-// Small and whole in memory; written whole into each checkpoint and now and then into the log (R17).
-// Ids are given by the head from next_*_id and never reused (M3, R29).
+// Small and whole in memory; written whole into each checkpoint and now and then into the log
+// (R17). Ids are given by the head from next_*_id and never reused (M3, R29).
 #pragma once
 
 #include <cstdint>
@@ -35,15 +36,15 @@ struct ResizeBody {
 struct SnapshotBody {
   SnapshotId id;
   std::string name;
-  GroupId group;                         // 0: alone (R34)
+  GroupId group;  // 0: alone (R34)
   std::vector<VolumeId> group_members;
-  bool before_rollback = false;          // made by a rollback (P5)
+  bool before_rollback = false;  // made by a rollback (P5)
 };
 struct SnapshotDeleteBody {
   SnapshotId id;
 };
-// A rollback or clone: from here on the volume's current timeline is `id`, which starts as `parent` was
-// at `fork` (it sees the parent's entries below `fork`).
+// A rollback or clone: from here on the volume's current timeline is `id`, which starts as `parent`
+// was at `fork` (it sees the parent's entries below `fork`).
 struct TimelineStartBody {
   TimelineId id;
   TimelineId parent;
@@ -67,9 +68,9 @@ struct SnapshotRecord {
 struct TimelineRecord {
   TimelineId id;
   VolumeId volume;
-  TimelineId parent;  // 0: none
-  Position fork;      // in the parent
-  Position opened;    // its own first position
+  TimelineId parent;    // 0: none
+  Position fork;        // in the parent
+  Position opened;      // its own first position
   Epoch current_epoch;  // the newest ever opened on it; does not go back when a snapshot is deleted
 };
 
@@ -84,16 +85,16 @@ struct VolumeRecord {
 
 // A volume's stream: where it ends and which generations wrote it (R1).
 struct StreamRecord {
-  Position applied;     // the last entry applied here
+  Position applied;  // the last entry applied here
   WallNanos last_stamp = 0;
   std::vector<Position> generations;  // the first position of each generation, ascending
 };
 
 class Catalogue {
  public:
-  // Applies an entry that has a Seq: moves the stream on, and changes volumes, timelines and snapshots for
-  // the kinds that do. Each stream's entries in order. kDataLoss where the body does not decode or
-  // contradicts what is there (a damaged or foreign log).
+  // Applies an entry that has a Seq: moves the stream on, and changes volumes, timelines and
+  // snapshots for the kinds that do. Each stream's entries in order. kDataLoss where the body does
+  // not decode or contradicts what is there (a damaged or foreign log).
   absl::Status Apply(const LogEntry& entry);
 
   const std::map<VolumeId, VolumeRecord>& volumes() const { return volumes_; }
@@ -104,10 +105,12 @@ class Catalogue {
   const VolumeRecord* FindVolume(const std::string& name) const;
   const SnapshotRecord* FindSnapshot(VolumeId volume, const std::string& name) const;
 
-  // The newest point of the timeline that must stay readable: a snapshot or a fork point; kFirstPosition
-  // when there is none. A run born after it that is overwritten is dead at once (MAP_AND_SPACE M19, M20).
+  // The newest point of the timeline that must stay readable: a snapshot or a fork point;
+  // kFirstPosition when there is none. A run born after it that is overwritten is dead at once
+  // (MAP_AND_SPACE M19, M20).
   Position NewestRetainedPoint(TimelineId timeline) const;
-  // The retained points of the timeline (snapshots, fork points of children), ascending, without duplicates.
+  // The retained points of the timeline (snapshots, fork points of children), ascending, without
+  // duplicates.
   std::vector<Position> RetainedPoints(TimelineId timeline) const;
 
   VolumeId next_volume_id() const { return next_volume_id_; }

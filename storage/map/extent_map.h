@@ -1,11 +1,11 @@
 // SHARED CONTRACT. Where each block lives, at each retained point in time (DESIGN.md section 6).
 //
-// Holds committed entries only: the store applies an entry when the head has committed it (R2), so nothing
-// here is ever undone. Applying never waits for the metadata store (M10): on a cache miss the run goes into a
-// partial chunk whose base is fetched later. Belongs to one executor.
+// Holds committed entries only: the store applies an entry when the head has committed it (R2), so
+// nothing here is ever undone. Applying never waits for the metadata store (M10): on a cache miss
+// the run goes into a partial chunk whose base is fetched later. Belongs to one executor.
 //
-// Reads `catalogue` for the current epoch, the parents and the retained points of a timeline; the store
-// applies an entry to the catalogue and to the map in the same turn.
+// Reads `catalogue` for the current epoch, the parents and the retained points of a timeline; the
+// store applies an entry to the catalogue and to the map in the same turn.
 #pragma once
 
 #include <cstdint>
@@ -27,52 +27,56 @@ namespace twofold {
 class ExtentMap {
  public:
   struct Options {
-    size_t cache_bytes = 0;          // for chunks; dirty and frozen ones may pass it until a checkpoint
-    size_t max_partial_chunks = 0;   // M10
+    size_t cache_bytes = 0;  // for chunks; dirty and frozen ones may pass it until a checkpoint
+    size_t max_partial_chunks = 0;  // M10
   };
 
   // All outlive the map. `table` is told what becomes live and dead.
-  ExtentMap(MetadataStore* metadata, const Catalogue* catalogue, SegmentTable* table, Options options);
+  ExtentMap(MetadataStore* metadata, const Catalogue* catalogue, SegmentTable* table,
+            Options options);
   ~ExtentMap();
 
   // Loads what a checkpoint keeps beside the chunks (segment usages into `table`, range tombstones,
   // reclaim work). Before the first Insert.
   Task<absl::Status> Load();
 
-  // A committed write of the current epoch of `run`'s timeline. Marks its blocks live, and what it displaces
-  // dead at once or listed dead for the points that still see it (M19).
+  // A committed write of the current epoch of `run`'s timeline. Marks its blocks live, and what it
+  // displaces dead at once or listed dead for the points that still see it (M19).
   void Insert(TimelineId timeline, const Run& run);
 
-  // A committed trim or write-zeroes, recorded at `where` (its segment counts zero blocks, R17). Any length
-  // in O(1) here: large ranges become a tombstone that a background pass turns into explicit
-  // zero runs of the chunks that exist (R38, M7). Chunks never mapped get no entry.
+  // A committed trim or write-zeroes, recorded at `where` (its segment counts zero blocks, R17).
+  // Any length in O(1) here: large ranges become a tombstone that a background pass turns into
+  // explicit zero runs of the chunks that exist (R38, M7). Chunks never mapped get no entry.
   void Zero(TimelineId timeline, BlockRange range, Position position, SegmentNumber where);
 
-  // True when new batches should wait for WaitForRoom: too many partial chunks or tombstones, or too much dirty.
+  // True when new batches should wait for WaitForRoom: too many partial chunks or tombstones, or
+  // too much dirty.
   bool crowded() const;
   Task<absl::Status> WaitForRoom();
 
-  // What `timeline` shows at `range` as of `as_of` (entries below it; kLastPosition: now). The pieces are in
-  // order and cover the range. Absent blocks are looked up in the parents at their fork points.
-  // kDataLoss / kUnavailable from the metadata store.
+  // What `timeline` shows at `range` as of `as_of` (entries below it; kLastPosition: now). The
+  // pieces are in order and cover the range. Absent blocks are looked up in the parents at their
+  // fork points. kDataLoss / kUnavailable from the metadata store.
   Task<absl::StatusOr<std::vector<Piece>>> Lookup(TimelineId timeline, Position as_of,
                                                   BlockRange range);
   // The same, where everything needed is in memory; else false.
   bool TryLookup(TimelineId timeline, Position as_of, BlockRange range, std::vector<Piece>* pieces);
 
-  // Space work (M6, M19, M20). The store calls these right before it applies the entry to the catalogue.
+  // Space work (M6, M19, M20). The store calls these right before it applies the entry to the
+  // catalogue.
   void BeforeSnapshotDelete(const SnapshotRecord& snapshot);
   void BeforeVolumeDelete(VolumeId volume);
-  // Whether ReclaimStep has something to do. Its work is bounded per step, survives crashes (it is part of the
-  // checkpoints) and runs after the checkpoint that follows the delete.
+  // Whether ReclaimStep has something to do. Its work is bounded per step, survives crashes (it is
+  // part of the checkpoints) and runs after the checkpoint that follows the delete.
   bool has_reclaim_work() const;
   Task<absl::Status> ReclaimStep();
   uint64_t reclaim_jobs() const;
 
   // Checkpoint (M9), one at a time: PrepareFreeze fetches the missing bases; Freeze, which does not
-  // suspend, hands over everything that changed since the last one (chunks as merges or puts, version index,
-  // dead lists, live bits and usages from `table`, tombstones, jobs) as one batch. The store adds its own
-  // keys, commits it, and calls FreezeDone. Changes after Freeze belong to the next checkpoint.
+  // suspend, hands over everything that changed since the last one (chunks as merges or puts,
+  // version index, dead lists, live bits and usages from `table`, tombstones, jobs) as one batch.
+  // The store adds its own keys, commits it, and calls FreezeDone. Changes after Freeze belong to
+  // the next checkpoint.
   Task<absl::Status> PrepareFreeze();
   struct Frozen {
     MetadataBatch batch;
@@ -82,7 +86,7 @@ class ExtentMap {
   void FreezeDone();
 
   struct Counters {
-    uint64_t chunks = 0;          // in memory
+    uint64_t chunks = 0;  // in memory
     uint64_t memory_bytes = 0;
     uint64_t dirty_chunks = 0;
     uint64_t partial_chunks = 0;

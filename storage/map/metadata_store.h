@@ -1,8 +1,9 @@
-// SHARED CONTRACT. The seam to the ordered key-value store that keeps the extent map between checkpoints.
+// SHARED CONTRACT. The seam to the ordered key-value store that keeps the extent map between
+// checkpoints.
 //
-// Two implementations: RocksStore (RocksDB on the offload threads) and sim::SimMetadataStore (tests/sim).
-// The keys and values are docs/formats/map.md; what a merge does is fixed by the key's table
-// (key_codec.h) and the same in both (merge.h).
+// Two implementations: RocksStore (RocksDB on the offload threads) and sim::SimMetadataStore
+// (tests/sim). The keys and values are docs/formats/map.md; what a merge does is fixed by the key's
+// table (key_codec.h) and the same in both (merge.h).
 #pragma once
 
 #include <optional>
@@ -28,18 +29,20 @@ class MetadataStore {
  public:
   virtual ~MetadataStore() = default;
 
-  // Reads see what was committed, nothing less. kDataLoss: damaged; the map is then rebuilt (M12), it is
-  // never taken for empty. kUnavailable: I/O error.
+  // Reads see what was committed, nothing less. kDataLoss: damaged; the map is then rebuilt (M12),
+  // it is never taken for empty. kUnavailable: I/O error.
   virtual Task<absl::StatusOr<std::optional<std::string>>> Get(std::string key) = 0;
 
   // The first key at or after `from` that begins with `prefix` (`from` does too).
-  virtual Task<absl::StatusOr<std::optional<KeyValue>>> Seek(std::string from, std::string prefix) = 0;
+  virtual Task<absl::StatusOr<std::optional<KeyValue>>> Seek(std::string from,
+                                                             std::string prefix) = 0;
 
   // Keys in [from, to), ascending, at most `limit`.
   virtual Task<absl::StatusOr<std::vector<KeyValue>>> Scan(std::string from, std::string to,
                                                            size_t limit) = 0;
 
-  // All or nothing, and durable when it returns OK (one WriteBatch, WAL off, flushed: M9). One at a time.
+  // All or nothing, and durable when it returns OK (one WriteBatch, WAL off, flushed: M9). One at a
+  // time.
   virtual Task<absl::Status> Commit(MetadataBatch batch) = 0;
 
   // Bytes on disk, about.

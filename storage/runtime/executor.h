@@ -85,7 +85,8 @@ class Executor {
 namespace internal {
 template <typename T>
 SelfOwned RunInto(Task<T> task, std::optional<T>& result, bool& done) {
-  result.emplace(co_await std::move(task));
+  T value = co_await std::move(task);
+  result.emplace(std::move(value));
   done = true;
 }
 inline SelfOwned RunInto(Task<void> task, bool& done) {

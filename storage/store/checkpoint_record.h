@@ -1,5 +1,6 @@
-// What a checkpoint says of the store itself, beside the map: docs/formats/checkpoint.md. Kept in the
-// metadata store under MetaKey("checkpoint"), in the same batch as everything it goes with (M9).
+// What a checkpoint says of the store itself, beside the map: docs/formats/checkpoint.md. Kept in
+// the metadata store under MetaKey("checkpoint"), in the same batch as everything it goes with
+// (M9).
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,8 @@ struct AttachState {
 struct CheckpointRecord {
   std::string store_id;  // 32 hexadecimal digits: a map of another store is never taken
   LogPosition replay_from;
-  SegmentNumber catalogue_segment;  // where the newest complete catalogue in the log begins (R17); 0: none
+  SegmentNumber
+      catalogue_segment;  // where the newest complete catalogue in the log begins (R17); 0: none
   AttachState attach;
   uint64_t number = 0;  // counts checkpoints of this store
 };

@@ -1,9 +1,9 @@
 // Room in the log, promised before a Seq is given (R6, M22). Pure.
 //
-// Promises are kept as they were made (payload blocks and entries), and measured together: the log says
-// how many blocks they take at worst. The last segments are kept back for what must always work: a
-// reserve for records without payload (trims, deletes), and below it one for the store's own records
-// (seals, catalogues of checkpoints), which are never refused.
+// Promises are kept as they were made (payload blocks and entries), and measured together: the log
+// says how many blocks they take at worst. The last segments are kept back for what must always
+// work: a reserve for records without payload (trims, deletes), and below it one for the store's
+// own records (seals, catalogues of checkpoints), which are never refused.
 #pragma once
 
 #include <cstdint>

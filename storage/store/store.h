@@ -1,13 +1,14 @@
 // One full copy of the pool's volumes on one machine: a segment log and the extent map over it.
 //
-// A store is single-threaded: it belongs to the executor that opened it, and shares nothing (P9). The log
-// is the only truth; the map is made from it, and only from what the head has committed (R2). What is logged and not
-// committed waits in `Streams`; a crash leaves it in the log, and attaching commits it or gives it up.
+// A store is single-threaded: it belongs to the executor that opened it, and shares nothing (P9).
+// The log is the only truth; the map is made from it, and only from what the head has committed
+// (R2). What is logged and not committed waits in `Streams`; a crash leaves it in the log, and
+// attaching commits it or gives it up.
 //
 //   Append -> SegmentLog -> OnLogged -> Streams -> Commit -> Apply -> ExtentMap, Catalogue
 //
-// A failed durable write, or a failed checkpoint, makes the store refuse everything but reads: what is on the disk
-// is unknown from then on, and the volume must go on without it.
+// A failed durable write, or a failed checkpoint, makes the store refuse everything but reads: what
+// is on the disk is unknown from then on, and the volume must go on without it.
 #pragma once
 
 #include <cstdint>
@@ -48,20 +49,21 @@ struct StoreOptions {
   size_t map_cache_bytes = 0;  // 0: kDefaultMapCacheBytes
   // For `inspect`: changes nothing on disk; only reads work.
   bool read_only = false;
-  // Entries and log bytes after which a checkpoint is due; 0: kCheckpointEntries, kCheckpointBytes, less on
-  // small stores (M9).
+  // Entries and log bytes after which a checkpoint is due; 0: kCheckpointEntries, kCheckpointBytes,
+  // less on small stores (M9).
   uint64_t checkpoint_entries = 0;
   uint64_t checkpoint_bytes = 0;
 };
 
-// Makes an empty store in directories that hold none (kAlreadyExists otherwise). The metadata store of a new store
-// is empty too. Durable when it returns OK.
+// Makes an empty store in directories that hold none (kAlreadyExists otherwise). The metadata store
+// of a new store is empty too. Durable when it returns OK.
 Task<absl::Status> FormatStore(std::vector<BlockDevice*> devices, Superblock superblock);
 
 class Store {
  public:
-  // Opens and recovers: newest checkpoint, then the log from there. Takes a new incarnation (R11). What it serves
-  // is durable (R13). kNotFound: no store here; kDataLoss: damage that recovery can't pass, with its place.
+  // Opens and recovers: newest checkpoint, then the log from there. Takes a new incarnation (R11).
+  // What it serves is durable (R13). kNotFound: no store here; kDataLoss: damage that recovery
+  // can't pass, with its place.
   static Task<absl::StatusOr<std::unique_ptr<Store>>> Open(StoreParts parts, StoreOptions options);
   // Stop() first.
   ~Store();
@@ -83,8 +85,8 @@ class Store {
   // Durably records the membership. kAborted when it is older than what is recorded.
   Task<absl::Status> RecordMembership(AttachState state);
 
-  // Room for what is about to be appended; see Room. Reserve waits for checkpoints that free segments,
-  // and for the map to have room in memory (M10). kResourceExhausted: full.
+  // Room for what is about to be appended; see Room. Reserve waits for checkpoints that free
+  // segments, and for the map to have room in memory (M10). kResourceExhausted: full.
   bool TryReserve(BlockCount blocks, uint64_t entries);
   Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, bool emergency);
   void Release(BlockCount blocks, uint64_t entries);
@@ -93,8 +95,8 @@ class Store {
   Task<absl::Status> Append(Generation generation, const LogEntry& entry,
                             absl::Span<const std::byte> payload, Durability durability);
 
-  // The entries of the volume up to `position` are complete on every in-sync replica: into the map with
-  // them (R2). Does not suspend.
+  // The entries of the volume up to `position` are complete on every in-sync replica: into the map
+  // with them (R2). Does not suspend.
   void Commit(VolumeId volume, Position position);
 
   // Everything logged before is durable when it returns (R33).
@@ -112,7 +114,8 @@ class Store {
   Task<absl::Status> Checkpoint();
 
   struct Usage {
-    uint64_t capacity_blocks = 0;  // of client payload, reserves taken off, blocks written one by one at worst
+    uint64_t capacity_blocks =
+        0;  // of client payload, reserves taken off, blocks written one by one at worst
     uint64_t used_blocks = 0;
     uint64_t live_blocks = 0;
     uint64_t segments = 0;
@@ -123,8 +126,8 @@ class Store {
   // OK, or why the store takes nothing any more.
   const absl::Status& health() const { return failed_; }
 
-  // Waits for what is under way, covers the log's end (R12), checkpoints if healthy, and closes the devices.
-  // New calls are refused.
+  // Waits for what is under way, covers the log's end (R12), checkpoints if healthy, and closes the
+  // devices. New calls are refused.
   Task<void> Stop();
 
  private:
@@ -177,7 +180,8 @@ class Store {
   std::vector<LogDamage> damage_;
 
   AttachState attach_;  // as recorded in the log
-  Generation fence_;    // lower generations are refused; ahead of attach_.sealed while a seal is under way
+  Generation
+      fence_;  // lower generations are refused; ahead of attach_.sealed while a seal is under way
   bool appending_ = false;
   absl::Status failed_;
   uint64_t bad_blocks_seen_ = 0;
@@ -189,7 +193,8 @@ class Store {
   SegmentNumber catalogue_segment_;      // of the newest complete catalogue in the log
   SegmentNumber catalogue_begun_;        // of the newest one, complete or not
   bool catalogue_changed_ = true;        // since it was written
-  uint64_t fruitless_at_entries_ = ~uint64_t{0};  // log entries when a checkpoint last freed nothing
+  uint64_t fruitless_at_entries_ =
+      ~uint64_t{0};  // log entries when a checkpoint last freed nothing
   uint64_t entries_since_checkpoint_ = 0;
   uint64_t blocks_since_checkpoint_ = 0;
 

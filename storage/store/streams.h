@@ -1,7 +1,8 @@
-// The uncommitted tails of a store's streams (R2): entries that are in the log but not yet in the map.
+// The uncommitted tails of a store's streams (R2): entries that are in the log but not yet in the
+// map.
 //
-// One stream per volume, the catalogue's included. An entry comes in when its batch is logged, in log
-// order, and goes out when the head has committed it. Pure: no I/O.
+// One stream per volume, the catalogue's included. An entry comes in when its batch is logged, in
+// log order, and goes out when the head has committed it. Pure: no I/O.
 #pragma once
 
 #include <cstdint>

@@ -8,7 +8,8 @@ namespace twofold {
 
 struct TailEntry {
   LogEntry entry;
-  AlignedBytes payload;  // entry.range.count blocks for kWrite, else empty; its checksums were verified
+  AlignedBytes
+      payload;  // entry.range.count blocks for kWrite, else empty; its checksums were verified
 };
 
 }  // namespace twofold
