@@ -18,46 +18,10 @@
 #include "storage/base/types.h"
 #include "storage/io/block_device.h"
 #include "storage/log/entry.h"
+#include "storage/log/logged_batch.h"
 #include "storage/runtime/task.h"
 
 namespace twofold {
-
-// A place between two batches: where the next one starts. Ordered by batch number.
-struct LogPosition {
-  BatchNumber batch;  // of the batch that starts here
-  SegmentNumber segment;
-  uint32_t block = 0;              // in the segment, in units of 4 KiB
-  uint32_t previous_checksum = 0;  // of the descriptor before (the chain)
-  bool operator==(const LogPosition&) const = default;
-};
-
-// "Everything of the volume up to `position` is complete on every in-sync replica" (R2).
-struct CommitMark {
-  VolumeId volume;
-  Position position;
-};
-
-// One batch that is in the log, in log order: as just written, or as replayed.
-struct LoggedBatch {
-  LogPosition start;
-  LogPosition end;  // where the next batch starts
-  Incarnation incarnation;
-  uint64_t blocks = 0;   // of descriptor and payload
-  bool durable = false;  // false: written only (ack=written), until a Flush
-  std::vector<CommitMark> commits;
-  struct Item {
-    LogEntry entry;
-    LogAddress payload;  // kinds with payload
-  };
-  std::vector<Item> items;
-};
-
-// Something that recovery found wrong, for people and for healing.
-struct LogDamage {
-  SegmentNumber segment;
-  uint32_t block = 0;
-  std::string what;
-};
 
 class SegmentLog {
  public:
