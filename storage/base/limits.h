@@ -25,12 +25,11 @@ inline constexpr size_t kMaxEntryBlocks = 256;  // 1 MiB: a larger request becom
 inline constexpr size_t kMaxBatchPayloadBlocks = 512;  // 2 MiB of payload in one durable write
 inline constexpr size_t kMaxBatchEntries = 1024;
 inline constexpr size_t kMaxDescriptorBlocks = 16;  // 64 KiB of descriptor
-inline constexpr size_t kMaxEntryBodyBytes = inline constexpr size_t kMaxBatchCommitMarks =
-    64;                                             // further ones wait for the next batch (R2)
+inline constexpr size_t kMaxEntryBodyBytes = 4096;  // names and the like, without payload
+inline constexpr size_t kMaxBatchCommitMarks = 64;  // further ones wait for the next batch (R2)
 inline constexpr size_t kMaxUnsyncedBlocks = 4096;  // written only: then the log syncs by itself
 inline constexpr uint64_t kIdleCoverMs = 100;       // after that the last batch is covered (R12)
-4096;                                             // names and the like in a record without payload
-inline constexpr size_t kMaxBatchesInFlight = 1;  // per store; measured as good as more
+inline constexpr size_t kMaxBatchesInFlight = 1;    // per store; measured as good as more
 inline constexpr size_t kMaxStoreDirectories = 16;  // disks of one store
 inline constexpr uint64_t kMinSegments =
     8;  // of a store: reserves, the open one, room to turn over
