@@ -31,11 +31,9 @@ inline constexpr size_t kMaxUnsyncedBlocks = 4096;  // written only: then the lo
 inline constexpr uint64_t kIdleCoverMs = 100;       // after that the last batch is covered (R12)
 inline constexpr size_t kMaxBatchesInFlight = 1;    // per store; measured as good as more
 inline constexpr size_t kMaxStoreDirectories = 16;  // disks of one store
-inline constexpr uint64_t kMinSegments =
-    8;  // of a store: reserves, the open one, room to turn over
-inline constexpr size_t kMaxCommitMarks = 64;  // in one descriptor; the rest waits for the next
-inline constexpr size_t kReadySegments = 2;    // pre-written ahead of the writer
-inline constexpr size_t kMaxIoPieces = 1023;   // iovecs of one write (IOV_MAX less one)
+inline constexpr uint64_t kMinSegments = 8;         // of a store: reserves, the open one, turnover
+inline constexpr size_t kReadySegments = 2;         // pre-written ahead of the writer
+inline constexpr size_t kMaxIoPieces = 1023;        // iovecs of one write (IOV_MAX less one)
 
 // ---- Extent map ---------------------------------------------------------------------------------
 inline constexpr size_t kChunkBlocks = 32;  // 128 KiB of address space in one map entry
@@ -46,9 +44,8 @@ inline constexpr size_t kMaxPartialChunks = 16'384;  // M10: at the bound new ba
 
 // ---- Volumes and replication --------------------------------------------------------------------
 inline constexpr size_t kMaxInFlightPerVolume = 1024;  // requests; further ones wait their turn
-inline constexpr size_t kStatusStepBlocks =
-    65'536;                                // of a block status looked up at a time: 256 MiB
-inline constexpr size_t kMaxReplicas = 8;  // in one pool
+inline constexpr size_t kStatusStepBlocks = 65'536;    // looked up at a time for a block status
+inline constexpr size_t kMaxReplicas = 8;              // in one pool
 
 // ---- NBD ----------------------------------------------------------------------------------------
 inline constexpr size_t kMaxNbdRequestBytes = size_t{32} << 20;

@@ -78,6 +78,7 @@ class Store {
   ExtentMap& map() { return *map_; }
   MetadataStore& metadata() { return *parts_.metadata; }
   const std::vector<LogDamage>& damage() const { return damage_; }
+  const CheckpointRecord& last_checkpoint() const { return last_checkpoint_; }
 
   // Durably refuses every lower generation from now on (R20). kAborted when a higher one was seen.
   // Everything older has been logged or has failed when it returns.
@@ -109,6 +110,14 @@ class Store {
                                                         BlockRange range, size_t max_extents);
   Task<absl::StatusOr<std::vector<TailEntry>>> ReadTail(VolumeId volume, Position after,
                                                         size_t max_bytes);
+
+  // Reads the blocks of one run (at most kMaxEntryBlocks) and checks them: kDataLoss with the place
+  // (P7).
+  Task<absl::Status> ReadRun(Run run, absl::Span<std::byte> into);
+  // Every batch of a segment, by its descriptors.
+  Task<absl::StatusOr<std::vector<LoggedBatch>>> ReadSegment(SegmentNumber segment) {
+    return log_->ReadSegment(segment);
+  }
 
   // Writes a checkpoint now and frees the segments that it releases (M9, M14).
   Task<absl::Status> Checkpoint();
@@ -149,6 +158,7 @@ class Store {
   absl::Status Apply(const PendingEntry& pending);
   Task<absl::Status> AppendOwn(EntryKind kind, std::string body);
   void Fail(const absl::Status& status);
+  static uint64_t BlocksOf(const LoggedBatch& batch);
   Room::Space Space() const;
 
   // checkpoint.cc
@@ -163,7 +173,6 @@ class Store {
                                                         BlockRange range);
   Task<absl::Status> ReadPieces(const std::vector<Piece>& pieces, BlockRange range,
                                 absl::Span<std::byte> into);
-  Task<absl::Status> ReadOneRun(const Run& run, absl::Span<std::byte> into);
 
   StoreParts parts_;
   const StoreOptions options_;

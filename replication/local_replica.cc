@@ -1,0 +1,55 @@
+#include "replication/local_replica.h"
+
+#include <utility>
+
+#include "storage/base/status_macros.h"
+
+namespace twofold {
+
+Task<absl::StatusOr<SealReport>> LocalReplica::Seal(Generation generation) {
+  absl::Status status = co_await store_->Seal(generation);
+  TF_CO_RETURN_IF_ERROR(status);
+  SealReport report;
+  report.generation = generation;
+  report.membership_version = store_->attach_state().membership_version;
+  for (const auto& [volume, stream] : store_->streams().streams()) {
+    SealReport::Stream end;
+    end.volume = volume;
+    end.end = stream.pending.empty() ? stream.committed : stream.pending.back().entry.position;
+    end.committed = stream.committed;
+    const auto applied = store_->catalogue().streams().find(volume);
+    if (!stream.pending.empty()) {
+      end.last_stamp = stream.pending.back().entry.stamp;
+    } else if (applied != store_->catalogue().streams().end()) {
+      end.last_stamp = applied->second.last_stamp;
+    }
+    report.streams.push_back(end);
+  }
+  co_return report;
+}
+
+Task<absl::Status> LocalReplica::RecordMembership(Generation generation, uint64_t version,
+                                                  std::vector<std::string> in_sync) {
+  AttachState state;
+  state.sealed = generation;
+  state.membership_version = version;
+  state.in_sync = std::move(in_sync);
+  return store_->RecordMembership(std::move(state));
+}
+
+ReplicaStatus LocalReplica::status() const {
+  const Store::Usage usage = store_->usage();
+  ReplicaStatus status;
+  status.failed = !store_->health().ok();
+  status.reason = std::string(store_->health().message());
+  status.capacity_blocks = usage.capacity_blocks;
+  status.used_blocks = usage.used_blocks;
+  status.live_blocks = usage.live_blocks;
+  status.segments = usage.segments;
+  status.free_segments = usage.free_segments;
+  status.incarnation = store_->superblock().incarnation;
+  status.bad_blocks_seen = store_->bad_blocks_seen();
+  return status;
+}
+
+}  // namespace twofold

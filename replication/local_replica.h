@@ -1,0 +1,62 @@
+// A replica in this process: a Store behind the contract of Replica (R27: the same path of seal,
+// generation and incarnation as a remote one).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "replication/replica.h"
+#include "storage/store/store.h"
+
+namespace twofold {
+
+class LocalReplica final : public Replica {
+ public:
+  explicit LocalReplica(std::unique_ptr<Store> store) : store_(std::move(store)) {}
+
+  const std::string& set_name() const override { return store_->superblock().set_name; }
+  const std::string& store_id() const override { return store_->superblock().store_id; }
+  const std::string& pool_id() const override { return store_->superblock().pool_id; }
+  const std::string& place() const override { return store_->place(); }
+
+  Task<absl::StatusOr<SealReport>> Seal(Generation generation) override;
+  Task<absl::Status> RecordMembership(Generation generation, uint64_t version,
+                                      std::vector<std::string> in_sync) override;
+  Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, bool emergency) override {
+    return store_->Reserve(blocks, entries, emergency);
+  }
+  bool TryReserve(BlockCount blocks, uint64_t entries) override {
+    return store_->TryReserve(blocks, entries);
+  }
+  void Release(BlockCount blocks, uint64_t entries) override { store_->Release(blocks, entries); }
+  Task<absl::Status> Append(Generation generation, const LogEntry& entry,
+                            absl::Span<const std::byte> payload, Durability durability) override {
+    return store_->Append(generation, entry, payload, durability);
+  }
+  void Commit(VolumeId volume, Position position) override { store_->Commit(volume, position); }
+  Task<absl::Status> Flush() override { return store_->Flush(); }
+  Task<absl::StatusOr<std::vector<BlockExtent>>> Read(TimelineId timeline, Position as_of,
+                                                      BlockRange range,
+                                                      absl::Span<std::byte> into) override {
+    return store_->Read(timeline, as_of, range, into);
+  }
+  Task<absl::StatusOr<std::vector<BlockExtent>>> Status(TimelineId timeline, Position as_of,
+                                                        BlockRange range,
+                                                        size_t max_extents) override {
+    return store_->Status(timeline, as_of, range, max_extents);
+  }
+  const Catalogue& catalogue() const override { return store_->catalogue(); }
+  Task<absl::StatusOr<std::vector<TailEntry>>> ReadTail(VolumeId volume, Position after,
+                                                        size_t max_bytes) override {
+    return store_->ReadTail(volume, after, max_bytes);
+  }
+  ReplicaStatus status() const override;
+  absl::Status health() const override { return store_->health(); }
+  Task<void> Stop() override { return store_->Stop(); }
+
+ private:
+  std::unique_ptr<Store> store_;
+};
+
+}  // namespace twofold

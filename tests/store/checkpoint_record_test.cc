@@ -1,0 +1,80 @@
+#include "storage/store/checkpoint_record.h"
+
+#include <gtest/gtest.h>
+
+#include "absl/strings/escaping.h"
+
+namespace twofold {
+namespace {
+
+CheckpointRecord Example() {
+  CheckpointRecord record;
+  record.store_id = "00112233445566778899aabbccddeeff";
+  record.number = 3;
+  record.replay_from = {BatchNumber(1000), SegmentNumber(17), 42, 0xdeadbeef};
+  record.catalogue_segment = SegmentNumber(16);
+  record.attach.sealed = Generation(5);
+  record.attach.membership_version = 9;
+  record.attach.in_sync = {"00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"};
+  return record;
+}
+
+TEST(CheckpointRecord, HasTheBytesOfItsDocument) {
+  EXPECT_EQ(absl::BytesToHexString(EncodeCheckpoint(Example())),
+            "01"  // version
+            "20"
+            "3030313132323333343435353636373738383939616162626363646465656666"  // store id
+            "03"                                                                // number
+            "e807"
+            "11"
+            "2a000000"
+            "efbeadde"  // replay from
+            "10"        // catalogue segment
+            "05"
+            "09"
+            "02"  // attach
+            "20"
+            "3030313132323333343435353636373738383939616162626363646465656666"
+            "20"
+            "6666656564646363626261613939383837373636353534343333323231313030"
+            "GOLDENCRC");
+}
+
+TEST(CheckpointRecord, ComesBackAsItWas) {
+  const CheckpointRecord record = Example();
+  const absl::StatusOr<CheckpointRecord> back = DecodeCheckpoint(EncodeCheckpoint(record));
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->store_id, record.store_id);
+  EXPECT_EQ(back->number, record.number);
+  EXPECT_EQ(back->replay_from, record.replay_from);
+  EXPECT_EQ(back->catalogue_segment, record.catalogue_segment);
+  EXPECT_EQ(back->attach, record.attach);
+}
+
+TEST(CheckpointRecord, AnyDamagedByteIsSeen) {
+  const std::string good = EncodeCheckpoint(Example());
+  for (size_t i = 0; i < good.size(); ++i) {
+    std::string bad = good;
+    bad[i] = static_cast<char>(bad[i] ^ 0x40);
+    EXPECT_FALSE(DecodeCheckpoint(bad).ok()) << "byte " << i;
+    EXPECT_FALSE(DecodeCheckpoint(good.substr(0, i)).ok()) << "cut at " << i;
+  }
+}
+
+TEST(CataloguePiece, RefusesAnIndexBeyondItsCount) {
+  CataloguePiece piece;
+  piece.index = 2;
+  piece.count = 2;
+  EXPECT_EQ(DecodeCataloguePiece(EncodeCataloguePiece(piece)).status().code(),
+            absl::StatusCode::kDataLoss);
+}
+
+TEST(AttachState, ComesBackAsItWas) {
+  const AttachState state = Example().attach;
+  EXPECT_EQ(*DecodeMembership(EncodeMembership(state)), state);
+  EXPECT_EQ(*DecodeSeal(EncodeSeal(Generation(77))), Generation(77));
+  EXPECT_FALSE(DecodeSeal("short").ok());
+}
+
+}  // namespace
+}  // namespace twofold
