@@ -78,6 +78,7 @@ class SegmentTable {
 
  private:
   Info& Find(SegmentNumber segment);
+  void Note(const LiveChange& change);
 
   std::map<SegmentNumber, Info> segments_;
   std::vector<LiveChange> changes_;
