@@ -33,7 +33,8 @@ class MetadataStore {
   // it is never taken for empty. kUnavailable: I/O error.
   virtual Task<absl::StatusOr<std::optional<std::string>>> Get(std::string key) = 0;
 
-  // The first key at or after `from` that begins with `prefix` (`from` does too).
+  // The first key at or after `from` that begins with `prefix` (`from` does too), where there is
+  // one.
   virtual Task<absl::StatusOr<std::optional<KeyValue>>> Seek(std::string from,
                                                              std::string prefix) = 0;
 
@@ -45,9 +46,11 @@ class MetadataStore {
   // time.
   virtual Task<absl::Status> Commit(MetadataBatch batch) = 0;
 
-  // Bytes on disk, about.
+  // Bytes on disk, about. Does not block.
   virtual uint64_t SizeBytes() const = 0;
 
+  // Ends it; no other call may be under way. Before destruction, unless the machine crashed
+  // (simulated).
   virtual Task<void> Close() = 0;
 };
 
