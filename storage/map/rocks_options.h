@@ -1,0 +1,19 @@
+// How RocksDB is set up for the extent map (M5, M9, M11), and what its errors mean.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "rocksdb/options.h"
+#include "rocksdb/status.h"
+#include "storage/map/rocks_store.h"
+
+namespace twofold {
+
+rocksdb::Options MakeRocksOptions(const RocksStore::Options& options);
+
+// The status of ours for one of RocksDB's that isn't OK; the text begins with `what`.
+absl::Status FromRocksError(const rocksdb::Status& status, absl::string_view what);
+
+}  // namespace twofold

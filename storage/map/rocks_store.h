@@ -1,0 +1,89 @@
+// The metadata store in RocksDB 7.8 (M5, M9, M11). Its calls block, so each runs on the offload
+// threads.
+//
+// docs/formats/map.md says what is in it. How a commit is all or nothing stands in rocks_store.cc.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "storage/map/metadata_store.h"
+#include "storage/runtime/offload.h"
+#include "storage/runtime/task.h"
+
+namespace rocksdb {
+class DB;
+class Env;
+}  // namespace rocksdb
+
+namespace twofold {
+
+class RocksStore final : public MetadataStore {
+ public:
+  enum class Mode {
+    kCreate,    // makes a new, empty one; kAlreadyExists where there is one
+    kOpen,      // never makes one: a lost map must not look like an empty one (M12)
+    kReadOnly,  // for inspect: changes no file, and takes no lock
+  };
+  struct Options {
+    Mode mode = Mode::kOpen;
+    // Everything RocksDB keeps in memory is charged to it: blocks, indexes, filters, table readers
+    // and the batch that is being written, which alone may pass it.
+    size_t cache_bytes = size_t{32} << 20;
+    int max_open_files = 256;
+    // What compactions may read and write.
+    uint64_t compaction_bytes_per_second = uint64_t{64} << 20;
+    rocksdb::Env* env = nullptr;  // outlives the store; null: the real one. For tests of crashes
+  };
+
+  // `offload` outlives the store. The errors name the directory:
+  //   kNotFound            there is no map here (kOpen, kReadOnly)
+  //   kAlreadyExists       there is one (kCreate)
+  //   kFailedPrecondition  another process has it open, or it was made by an unknown version of
+  //   RocksDB kDataLoss            damaged, or parts are missing: rebuild it from the log (M12)
+  //   kUnavailable, kResourceExhausted   I/O error, disk full
+  static Task<absl::StatusOr<std::unique_ptr<RocksStore>>> Open(std::string directory,
+                                                                Options options, Offload* offload);
+  ~RocksStore() override;
+
+  Task<absl::StatusOr<std::optional<std::string>>> Get(std::string key) override;
+  Task<absl::StatusOr<std::optional<KeyValue>>> Seek(std::string from, std::string prefix) override;
+  Task<absl::StatusOr<std::vector<KeyValue>>> Scan(std::string from, std::string to,
+                                                   size_t limit) override;
+  // kFailedPrecondition in a store that was opened read-only. kResourceExhausted: the disk is full.
+  Task<absl::Status> Commit(MetadataBatch batch) override;
+  uint64_t SizeBytes() const override { return size_bytes_.load(std::memory_order_relaxed); }
+  Task<void> Close() override;
+
+  // Reads every block of every table and checks it against its checksum: kDataLoss.
+  Task<absl::Status> VerifyChecksums();
+
+ private:
+  RocksStore(std::string directory, Mode mode, std::unique_ptr<rocksdb::DB> db, Offload* offload);
+
+  // These block; on an offload thread.
+  static absl::StatusOr<std::unique_ptr<rocksdb::DB>> OpenBlocking(const std::string& directory,
+                                                                   const Options& options);
+  absl::StatusOr<std::optional<std::string>> GetBlocking(const std::string& key) const;
+  absl::StatusOr<std::vector<KeyValue>> ScanBlocking(const std::string& from, const std::string& to,
+                                                     size_t limit, bool within_chunk) const;
+  absl::Status CommitBlocking(const MetadataBatch& batch);
+  void MeasureSize();
+
+  const std::string directory_;
+  const Mode mode_;
+  std::unique_ptr<rocksdb::DB> db_;  // null once closed
+  Offload* const offload_;
+  bool committing_ = false;
+  absl::Status failed_;  // of the commit after which nothing is committed any more
+  std::atomic<uint64_t> size_bytes_ = 0;
+};
+
+}  // namespace twofold
