@@ -35,7 +35,7 @@ Task<absl::StatusOr<std::unique_ptr<Store>>> OpenDirectoryStore(UringPoller& pol
 
 // Makes an empty store. The directories exist and are empty (kAlreadyExists with what is there,
 // nothing is touched); `superblock` has pool_id, store_id, set_name, segment_bytes and
-// max_segments; disk ids are given here. On an error what was made is removed again. Segments are
+// max_segments; disk ids are given here. A later error says what to empty. Segments are
 // pre-written as they are needed, not here.
 Task<absl::Status> FormatDirectoryStore(UringPoller& poller, Offload& offload,
                                         std::vector<std::string> directories,
