@@ -46,14 +46,17 @@ struct ZeroOptions {
 
 class Mount {
  public:
-  Mount(Volume* volume, std::string name, TimelineId timeline, Position as_of, bool read_only);
+  // A frozen epoch (`as_of` < kLastPosition) is read-only and was `frozen_bytes` long; the head is
+  // as long as the volume. Registers with the volume, which outlives the mount.
+  Mount(Volume* volume, std::string name, TimelineId timeline, Position as_of,
+        uint64_t frozen_bytes);
   Mount(const Mount&) = delete;
   Mount& operator=(const Mount&) = delete;
   // No call may be under way. Unregisters.
   ~Mount();
 
   const std::string& name() const { return name_; }  // as the client asked for it
-  bool read_only() const { return read_only_; }
+  bool read_only() const { return as_of_ < kLastPosition; }
   uint64_t size_bytes() const;  // a snapshot's: as it was
   // Where payloads come from; its bound is what makes a session stop reading.
   BufferPool& buffers();
@@ -98,9 +101,9 @@ class Mount {
   Volume* volume_;
   std::string name_;
   TimelineId timeline_;
-  Position as_of_;  // kLastPosition for the head
-  bool read_only_;
-  bool revoked_ = false;
+  Position as_of_;         // kLastPosition for the head
+  uint64_t frozen_bytes_;  // of a snapshot
+  absl::Status revoked_;   // why every call fails, once it was revoked
   std::function<void()> on_revoked_;
   std::function<bool()> abandoned_;
 };

@@ -13,20 +13,14 @@
 #include "absl/status/statusor.h"
 #include "replication/pair/witness.h"
 #include "replication/replica.h"
+#include "replication/volume/ack_mode.h"
 #include "replication/volume/mount.h"
+#include "replication/volume/names.h"
 #include "storage/base/types.h"
 #include "storage/io/buffer_pool.h"
-#include "storage/runtime/executor.h"
 #include "storage/runtime/task.h"
 
 namespace twofold {
-
-enum class AckMode {
-  kDurable,  // acknowledged when durable on both sets (P1)
-  kWritten,  // acknowledged when written to both sets' devices; FLUSH and FUA make durable
-};
-const char* AckModeName(AckMode mode);
-absl::StatusOr<AckMode> ParseAckMode(const std::string& text);
 
 struct VolumeInfo {
   std::string name;
@@ -79,16 +73,6 @@ struct PoolInfo {
   uint64_t buffer_pool_capacity_bytes = 0;
 };
 
-// A volume's snapshot as a user names it: "vol@snap".
-struct SnapshotName {
-  std::string volume;
-  std::string snapshot;
-  static absl::StatusOr<SnapshotName> Parse(const std::string& text);
-};
-
-// kInvalidArgument unless 1..kMaxNameBytes of [A-Za-z0-9._-], not starting with '.' or '-'.
-absl::Status CheckName(const std::string& name);
-
 class PoolState;  // pool.cc
 
 class Pool {
@@ -99,22 +83,32 @@ class Pool {
     size_t buffer_pool_bytes = 0;
   };
 
+  // Writes the first membership of a new pool (R26). kAborted when the witness holds one already.
+  static Task<absl::Status> Format(Witness* witness, std::string pool_id,
+                                   std::vector<std::string> store_ids);
+
   // Attaches (R20): takes a new generation from the witness, seals every listed replica, levels
   // them, deletes incomplete snapshot groups (R34), and opens the volumes. kUnavailable with what
-  // to do when a listed replica is missing; kAborted when another head has taken over.
+  // to do when a listed replica is missing; kAborted when another head has taken over. On an error
+  // the parts are stopped and closed.
   static Task<absl::StatusOr<std::unique_ptr<Pool>>> Attach(Parts parts);
 
+  // Stop() first, and no mount is left.
   ~Pool();
 
-  // "vol" or "vol@snap". kNotFound.
+  // "vol" or "vol@snap"; the pool outlives the mount. kNotFound; kUnavailable while the volume is
+  // being changed (rollback, shrinking, deletion): try again.
   absl::StatusOr<std::unique_ptr<Mount>> OpenMount(const std::string& export_name);
   // Every name that OpenMount takes: volumes and snapshots.
   std::vector<std::string> ExportNames() const;
 
   // Each is durable on both sets when it returns OK.
   Task<absl::StatusOr<VolumeInfo>> CreateVolume(std::string name, uint64_t size_bytes, AckMode ack);
+  // Grows at once; clients see it when they connect again. Shrinking gives up what lies beyond the
+  // new end, so it needs `force` and no client connected (kFailedPrecondition).
   Task<absl::StatusOr<VolumeInfo>> ResizeVolume(std::string name, uint64_t size_bytes, bool force);
-  // kFailedPrecondition while clients are connected, or it has snapshots and `force` is not given.
+  // kFailedPrecondition while clients are connected or it has snapshots, unless `force`, which
+  // disconnects the clients and deletes the snapshots.
   Task<absl::Status> DeleteVolume(std::string name, bool force);
   std::vector<VolumeInfo> Volumes() const;
   absl::StatusOr<VolumeInfo> FindVolume(const std::string& name) const;
@@ -123,6 +117,7 @@ class Pool {
   Task<absl::StatusOr<std::vector<SnapshotInfo>>> CreateSnapshots(std::vector<SnapshotName> names);
   absl::StatusOr<std::vector<SnapshotInfo>> Snapshots(
       const std::optional<std::string>& volume) const;
+  // kFailedPrecondition while clients are connected to it.
   Task<absl::Status> DeleteSnapshot(SnapshotName name);
 
   // Starts a new timeline at the snapshot (P5); returns the snapshot that keeps the state it left.
@@ -131,7 +126,8 @@ class Pool {
 
   PoolInfo Info() const;
 
-  // Revokes mounts, drains, covers the logs' ends (R12), checkpoints and closes the replicas.
+  // Revokes mounts, drains, covers the logs' ends (R12), checkpoints and closes the replicas. Once;
+  // no other call may be under way or follow.
   Task<void> Stop();
 
  private:
