@@ -52,7 +52,11 @@ class ExtentMap {
   // True when new batches should wait for WaitForRoom: too many partial chunks or tombstones, or
   // too much dirty.
   bool crowded() const;
+  // kDataLoss / kUnavailable where room can't be made, because the metadata store does not answer.
   Task<absl::Status> WaitForRoom();
+  // So much waits for a checkpoint that one should be written without regard to the log: it is half
+  // of what makes the map crowded.
+  bool checkpoint_due() const;
 
   // What `timeline` shows at `range` as of `as_of` (entries below it; kLastPosition: now). The
   // pieces are in order and cover the range. Absent blocks are looked up in the parents at their

@@ -70,28 +70,44 @@ absl::Status NotAKey(absl::string_view what, absl::string_view key) {
 // What follows the table's byte.
 ByteReader AfterTable(absl::string_view key) { return ByteReader(key.substr(1)); }
 
-}  // namespace
-
-std::string MetaKey(absl::string_view name) {
-  return absl::StrCat(TablePrefix(Table::kMeta), name);
-}
-
-std::string EncodeChunkKey(const ChunkKey& key) {
-  return KeyWriter(Table::kChunk, kChunkKeyBytes)
+// kChunk and kPartial keys are alike.
+std::string EncodeNewestFirst(Table table, const ChunkKey& key) {
+  return KeyWriter(table, kChunkKeyBytes)
       .Number(key.timeline.value())
       .Number(key.chunk)
       .Descending(key.epoch)
       .Finish();
 }
 
-absl::StatusOr<ChunkKey> DecodeChunkKey(absl::string_view key) {
-  if (!IsKey(key, Table::kChunk, kChunkKeyBytes)) return NotAKey("chunk", key);
+ChunkKey DecodeNewestFirst(absl::string_view key) {
   ByteReader reader = AfterTable(key);
   ChunkKey decoded;
   decoded.timeline = TimelineId(reader.ReadU64Be());
   decoded.chunk = reader.ReadU64Be();
   decoded.epoch = ReadDescending(reader);
   return decoded;
+}
+
+}  // namespace
+
+std::string MetaKey(absl::string_view name) {
+  return absl::StrCat(TablePrefix(Table::kMeta), name);
+}
+
+std::string EncodeChunkKey(const ChunkKey& key) { return EncodeNewestFirst(Table::kChunk, key); }
+
+absl::StatusOr<ChunkKey> DecodeChunkKey(absl::string_view key) {
+  if (!IsKey(key, Table::kChunk, kChunkKeyBytes)) return NotAKey("chunk", key);
+  return DecodeNewestFirst(key);
+}
+
+std::string EncodePartialKey(const ChunkKey& key) {
+  return EncodeNewestFirst(Table::kPartial, key);
+}
+
+absl::StatusOr<ChunkKey> DecodePartialKey(absl::string_view key) {
+  if (!IsKey(key, Table::kPartial, kChunkKeyBytes)) return NotAKey("partial chunk", key);
+  return DecodeNewestFirst(key);
 }
 
 std::string ChunkPrefix(TimelineId timeline, uint64_t chunk) {

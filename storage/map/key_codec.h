@@ -21,8 +21,10 @@ enum class Table : char {
   kDead = 'D',       // timeline, death epoch, birth epoch, chunk, block, position -> count (M19)
   kLive = 'L',       // segment -> bitmap of live blocks (merge: sets and clears, M21)
   kUsage = 'U',      // segment -> counts (M21)
-  kTombstone = 'Z',  // timeline, position -> range, segment (R38)
-  kJob = 'J',        // number -> reclaim job
+  kTombstone = 'Z',  // timeline, position -> range, segment, epoch (R38)
+  kPartial =
+      'P',     // timeline, chunk, ~epoch -> packed runs, over a base that was not read yet (M10)
+  kJob = 'J',  // number -> reclaim job
 };
 
 std::string MetaKey(absl::string_view name);
@@ -40,12 +42,15 @@ absl::StatusOr<ChunkKey> DecodeChunkKey(absl::string_view key);
 // after (timeline, chunk, epoch).
 inline constexpr size_t kChunkPrefixBytes = 17;
 std::string ChunkPrefix(TimelineId timeline, uint64_t chunk);
-// The prefix of all keys of a timeline in kChunk, kVersion, kDead or kTombstone.
+// The prefix of all keys of a timeline in kChunk, kVersion, kDead, kTombstone or kPartial.
 std::string TimelinePrefix(Table table, TimelineId timeline);
 // The prefix of all keys of a table.
 std::string TablePrefix(Table table);
 // The first key that is greater than every key with this prefix (which is not all 0xff).
 std::string PrefixEnd(std::string prefix);
+
+std::string EncodePartialKey(const ChunkKey& key);
+absl::StatusOr<ChunkKey> DecodePartialKey(absl::string_view key);
 
 std::string EncodeVersionKey(const ChunkKey& key);
 absl::StatusOr<ChunkKey> DecodeVersionKey(absl::string_view key);

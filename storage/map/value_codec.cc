@@ -72,6 +72,8 @@ std::string EncodeTombstone(const Tombstone& tombstone) {
   writer.WriteVarint64(tombstone.range.first.value());
   writer.WriteVarint64(tombstone.range.count.value());
   writer.WriteVarint64(tombstone.segment.value());
+  writer.WriteVarint64(tombstone.epoch.generation.value());
+  writer.WriteVarint64(tombstone.epoch.seq.value());
   return bytes;
 }
 
@@ -81,11 +83,13 @@ absl::StatusOr<Tombstone> DecodeTombstone(absl::string_view bytes) {
   const uint64_t first = reader.ReadVarint64();
   const uint64_t count = reader.ReadVarint64();
   const SegmentNumber segment(reader.ReadVarint64());
+  const Generation generation(reader.ReadVarint64());
+  const Seq seq(reader.ReadVarint64());
   if (!reader.finished() || count == 0 || first > kMaxVolumeBlocks ||
       count > kMaxVolumeBlocks - first) {
     return Damaged("tombstone", bytes);
   }
-  return Tombstone{{BlockIndex(first), BlockCount(count)}, segment};
+  return Tombstone{{BlockIndex(first), BlockCount(count)}, segment, {generation, seq}};
 }
 
 }  // namespace twofold

@@ -27,6 +27,7 @@ absl::StatusOr<BlockCount> DecodeDeadCount(absl::string_view bytes);
 struct Tombstone {
   BlockRange range;       // not empty
   SegmentNumber segment;  // where its record stands
+  Epoch epoch;            // that was current when it came: its zeros belong to the versions of it
   bool operator==(const Tombstone&) const = default;
 };
 std::string EncodeTombstone(const Tombstone& tombstone);

@@ -124,6 +124,7 @@ TEST(KeyCodec, RoundTripsEveryKey) {
 TEST(KeyCodec, HasTheGoldenBytes) {
   const ChunkKey chunk{TimelineId(0x0102), 0x030405, {Generation(6), Seq(0x0708)}};
   EXPECT_EQ(EncodeChunkKey(chunk), Golden("map/chunk_key.hex"));
+  EXPECT_EQ(EncodePartialKey(chunk), Golden("map/partial_key.hex"));
   EXPECT_EQ(EncodeVersionKey(chunk), Golden("map/version_key.hex"));
   const DeadKey dead{.timeline = TimelineId(0x0102),
                      .death = {Generation(3), Seq(0x0405)},
@@ -144,7 +145,8 @@ TEST(KeyCodec, HasTheGoldenBytes) {
 void ExpectAllRefuse(const std::string& key) {
   const absl::Status statuses[] = {DecodeChunkKey(key).status(),     DecodeVersionKey(key).status(),
                                    DecodeDeadKey(key).status(),      DecodeSegmentKey(key).status(),
-                                   DecodeTombstoneKey(key).status(), DecodeJobKey(key).status()};
+                                   DecodeTombstoneKey(key).status(), DecodeJobKey(key).status(),
+                                   DecodePartialKey(key).status()};
   for (const absl::Status& status : statuses) {
     EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
   }
@@ -152,9 +154,10 @@ void ExpectAllRefuse(const std::string& key) {
 
 TEST(KeyCodec, RefusesAWrongLength) {
   const ChunkKey chunk{TimelineId(1), 2, {Generation(3), Seq(4)}};
-  for (const std::string& key : {EncodeChunkKey(chunk), EncodeVersionKey(chunk), EncodeDeadKey({}),
-                                 EncodeSegmentKey(Table::kLive, SegmentNumber(1)),
-                                 EncodeTombstoneKey({}), EncodeJobKey(1)}) {
+  for (const std::string& key :
+       {EncodeChunkKey(chunk), EncodeVersionKey(chunk), EncodeDeadKey({}),
+        EncodeSegmentKey(Table::kLive, SegmentNumber(1)), EncodeTombstoneKey({}), EncodeJobKey(1),
+        EncodePartialKey(chunk)}) {
     ExpectAllRefuse(key.substr(0, key.size() - 1));
     ExpectAllRefuse(key + '\0');
   }
@@ -166,6 +169,8 @@ TEST(KeyCodec, RefusesAnotherTablesKey) {
   // The same length: only the table tells them apart.
   EXPECT_FALSE(DecodeChunkKey(EncodeVersionKey(chunk)).ok());
   EXPECT_FALSE(DecodeVersionKey(EncodeChunkKey(chunk)).ok());
+  EXPECT_FALSE(DecodePartialKey(EncodeChunkKey(chunk)).ok());
+  EXPECT_FALSE(DecodeChunkKey(EncodePartialKey(chunk)).ok());
   EXPECT_FALSE(DecodeSegmentKey(EncodeJobKey(1)).ok());
   EXPECT_FALSE(DecodeJobKey(EncodeSegmentKey(Table::kUsage, SegmentNumber(1))).ok());
 }

@@ -11,7 +11,8 @@ namespace twofold {
 namespace {
 
 const SegmentUsage kUsage{SegmentNumber(9), 300, uint64_t{1} << 40};
-const Tombstone kTombstone{{BlockIndex(1000), BlockCount(uint64_t{1} << 30)}, SegmentNumber(9)};
+const Tombstone kTombstone{
+    {BlockIndex(1000), BlockCount(uint64_t{1} << 30)}, SegmentNumber(9), {Generation(2), Seq(300)}};
 
 TEST(ValueCodec, HasTheGoldenBytes) {
   EXPECT_EQ(EncodeUsage(kUsage), Golden("map/usage.hex"));
@@ -62,9 +63,9 @@ TEST(ValueCodec, RefusesNumbersThatCannotBe) {
   EXPECT_FALSE(DecodeDeadCount(std::string("\1\0", 2)).ok());
   EXPECT_FALSE(DecodeDeadCount(std::string("\1\x21", 2)).ok()) << "more than a chunk";
   const BlockIndex last(kMaxVolumeBytes / kBlockSize);
-  EXPECT_FALSE(DecodeTombstone(EncodeTombstone({{last, BlockCount(1)}, {}})).ok());
+  EXPECT_FALSE(DecodeTombstone(EncodeTombstone({{last, BlockCount(1)}, {}, {}})).ok());
   EXPECT_FALSE(
-      DecodeTombstone(EncodeTombstone({{BlockIndex(1), BlockCount(~uint64_t{0})}, {}})).ok());
+      DecodeTombstone(EncodeTombstone({{BlockIndex(1), BlockCount(~uint64_t{0})}, {}, {}})).ok());
 }
 
 }  // namespace

@@ -1,0 +1,310 @@
+#include "storage/map/extent_map.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "storage/base/check.h"
+#include "storage/base/limits.h"
+#include "storage/map/extent_map_impl.h"
+#include "storage/map/key_codec.h"
+#include "storage/runtime/executor.h"
+
+namespace twofold {
+namespace {
+
+// Calls `visit` with each part of `run` that lies within one chunk.
+template <typename Visit>
+void ForEachChunkOf(const Run& run, Visit visit) {
+  const uint64_t first = ChunkOf(run.range.first);
+  const uint64_t last = ChunkOf(run.range.end() - BlockIndex(1));
+  if (first == last) {
+    visit(run);
+    return;
+  }
+  for (uint64_t chunk = first; chunk <= last; ++chunk) visit(Cut(run, ChunkRange(chunk)));
+}
+
+}  // namespace
+
+ExtentMap::Impl::Impl(MetadataStore* metadata, const Catalogue* catalogue, SegmentTable* table,
+                      Options options)
+    : metadata_(*metadata),
+      catalogue_(*catalogue),
+      table_(*table),
+      options_(options),
+      cache_(options.cache_bytes),
+      accounting_(catalogue, table) {}
+
+ExtentMap::Impl::~Impl() { TF_CHECK(readings_.empty()); }
+
+const TimelineRecord& ExtentMap::Impl::Timeline(TimelineId timeline) const {
+  const auto found = catalogue_.timelines().find(timeline);
+  TF_CHECK(found != catalogue_.timelines().end()) << "timeline " << timeline;
+  return found->second;
+}
+
+bool ExtentMap::Impl::HasParent(TimelineId timeline) const {
+  return Timeline(timeline).parent != TimelineId();
+}
+
+void ExtentMap::Impl::Insert(TimelineId timeline, const Run& run) {
+  TF_CHECK(run.kind == RunKind::kData);
+  const TimelineRecord& record = Timeline(timeline);
+  accounting_.NoteEpoch(record);
+  ForEachChunkOf(run, [&](const Run& part) { InsertPart(timeline, record.current_epoch, part); });
+  cache_.Evict();
+  StartBackground();
+}
+
+void ExtentMap::Impl::InsertPart(TimelineId timeline, Epoch epoch, const Run& part) {
+  const ChunkId id{timeline, ChunkOf(part.range.first)};
+  Chunk* chunk = cache_.Find(id);
+  if (chunk == nullptr) {
+    ++misses_;
+    chunk = &cache_.Create(id);
+    BecomePartial(*chunk);
+  } else {
+    ++hits_;
+  }
+  if (chunk->complete) ApplyAllTombstones(*chunk);
+  chunk->has_data = true;
+  InsertRun(timeline, OpenVersion(*chunk, epoch), part, /*counted=*/false);
+  cache_.Changed(*chunk);
+}
+
+void ExtentMap::Impl::Zero(TimelineId timeline, BlockRange range, Position position,
+                           SegmentNumber where) {
+  if (range.empty()) return;
+  const TimelineRecord& record = Timeline(timeline);
+  accounting_.NoteEpoch(record);
+  const uint64_t chunks = ChunkOf(range.end() - BlockIndex(1)) - ChunkOf(range.first) + 1;
+  if (chunks > kMaxZeroedChunks) {
+    tombstones_.Add({.timeline = timeline,
+                     .range = range,
+                     .position = position,
+                     .epoch = record.current_epoch,
+                     .segment = where});
+    // Its record is needed for as long as the chunks don't say it themselves (R17).
+    table_.AddZeroBlocks(where, range.count.value());
+  } else {
+    const Run run{.range = range,
+                  .kind = RunKind::kZero,
+                  .position = position,
+                  .address = {.segment = where, .block = 0},
+                  .block_crcs = {}};
+    ForEachChunkOf(run, [&](const Run& part) { ZeroPart(timeline, record.current_epoch, part); });
+  }
+  cache_.Evict();
+  StartBackground();
+}
+
+void ExtentMap::Impl::ZeroPart(TimelineId timeline, Epoch epoch, const Run& part) {
+  const ChunkId id{timeline, ChunkOf(part.range.first)};
+  Chunk* chunk = cache_.Find(id);
+  if (chunk == nullptr) {
+    ++misses_;
+    chunk = &cache_.Create(id);
+    BecomePartial(*chunk);
+  } else {
+    ++hits_;
+    if (chunk->complete) ApplyAllTombstones(*chunk);
+    if (chunk->complete && chunk->versions.empty()) {
+      if (!HasParent(timeline)) return;  // Zero already, and nothing to say of it (M7).
+      // Whether an ancestor has anything there must be looked up.
+      BecomePartial(*chunk);
+    }
+  }
+  InsertRun(timeline, OpenVersion(*chunk, epoch), part, /*counted=*/false);
+  cache_.Changed(*chunk);
+}
+
+void ExtentMap::Impl::BecomePartial(Chunk& chunk) {
+  TF_CHECK(chunk.versions.empty());
+  chunk.complete = false;
+  chunk.has_data = false;
+  chunk.partial_since = ++last_partial_;
+  ++partial_chunks_;
+  fetch_queue_.emplace_back(chunk.partial_since, chunk.id);
+}
+
+ChunkVersion& ExtentMap::Impl::OpenVersion(Chunk& chunk, Epoch epoch) {
+  if (chunk.versions.empty()) return chunk.versions.emplace_back(ChunkVersion{.epoch = epoch});
+  ChunkVersion& newest = chunk.versions.back();
+  TF_CHECK(newest.epoch <= epoch) << "chunk " << chunk.id.chunk << " of timeline "
+                                  << chunk.id.timeline << " has an epoch " << newest.epoch
+                                  << " newer than " << epoch;
+  if (newest.epoch == epoch) return newest;
+  ChunkVersion next{.epoch = epoch};
+  if (!chunk.complete) return chunk.versions.emplace_back(std::move(next));
+
+  // Copy on write, of the packed runs alone (DESIGN.md section 6). An older version that no
+  // retained point sees becomes the new one instead; one that is durable leaves memory.
+  if (!accounting_.SeenBetween(chunk.id.timeline, newest.epoch, epoch)) {
+    if (newest.in_store) DeleteVersion(chunk.id, newest.epoch);
+    next.runs = std::move(newest.runs);
+    chunk.versions.pop_back();
+  } else if (!newest.dirty && !newest.frozen) {
+    next.runs = std::move(newest.runs);
+    chunk.versions.pop_back();
+  } else {
+    next.runs = newest.runs;
+  }
+  return chunk.versions.emplace_back(std::move(next));
+}
+
+void ExtentMap::Impl::DeleteVersion(const ChunkId& id, Epoch epoch) {
+  const ChunkKey key{.timeline = id.timeline, .chunk = id.chunk, .epoch = epoch};
+  deleted_.push_back(EncodeChunkKey(key));
+  deleted_.push_back(EncodeVersionKey(key));
+}
+
+void ExtentMap::Impl::InsertRun(TimelineId timeline, ChunkVersion& version, const Run& run,
+                                bool counted) {
+  // Runs come in order, but for those that come again or from elsewhere (R18): only then is
+  // something in the way that is as new.
+  std::vector<Run> same;
+  bool contested = false;
+  for (const Run& old : version.runs.runs()) {
+    if (!old.range.Overlaps(run.range) || old.position < run.position) continue;
+    contested = true;
+    if (!Replaces(run, old) && !Replaces(old, run)) same.push_back(Cut(run, old.range));
+  }
+  version.runs.Insert(run, &displaced_, &lost_);
+  if (contested) {
+    AccountContested(run, same, counted);
+  } else if (!counted) {
+    accounting_.Born(run);
+  }
+  for (const Run& old : displaced_) accounting_.Displaced(timeline, old, version.epoch);
+  if (run.position <= version.saved_up_to) version.rewrite = true;
+  version.dirty = true;
+  displaced_.clear();
+  lost_.clear();
+}
+
+void ExtentMap::Impl::AccountContested(const Run& run, const std::vector<Run>& same, bool counted) {
+  if (counted) {
+    for (const Run& part : lost_) accounting_.Unborn(part);
+    for (const Run& part : same) accounting_.CountedTwice(part);
+    return;
+  }
+  // Only what is left of it between those parts is new.
+  std::vector<BlockRange> known;
+  for (const Run& part : lost_) known.push_back(part.range);
+  for (const Run& part : same) known.push_back(part.range);
+  std::sort(known.begin(), known.end(),
+            [](const BlockRange& a, const BlockRange& b) { return a.first < b.first; });
+  known.push_back({run.range.end(), BlockCount(0)});
+  BlockIndex from = run.range.first;
+  for (const BlockRange& part : known) {
+    if (from < part.first) accounting_.Born(Cut(run, {from, Distance(from, part.first)}));
+    from = part.end();
+  }
+}
+
+void ExtentMap::Impl::ApplyTombstones(Chunk& chunk, Epoch epoch) {
+  TF_CHECK(chunk.complete);
+  for (const PendingTombstone& tombstone : tombstones_.Of(chunk.id.timeline)) {
+    if (tombstone.serial <= chunk.tombstones_applied || tombstone.epoch > epoch) continue;
+    if (!tombstone.range.Overlaps(chunk.range())) continue;
+    if (chunk.versions.empty()) {
+      if (!HasParent(chunk.id.timeline)) continue;  // Zero already (M7).
+    } else if (chunk.versions.back().epoch > tombstone.epoch) {
+      continue;  // Made after the tombstone, with it inside.
+    }
+    // As if it had been done when it came: in its own epoch, and so for every later one (R19).
+    InsertRun(chunk.id.timeline, OpenVersion(chunk, tombstone.epoch),
+              tombstone.ZeroRun(chunk.range()), /*counted=*/false);
+    cache_.ErasePast(chunk.id.timeline, chunk.id.chunk);
+  }
+}
+
+void ExtentMap::Impl::ApplyAllTombstones(Chunk& chunk) {
+  if (chunk.tombstones_applied == tombstones_.last_serial()) return;
+  ApplyTombstones(chunk, kLastPosition);
+  chunk.tombstones_applied = tombstones_.last_serial();
+}
+
+void ExtentMap::Impl::StartBackground() {
+  if (stopping_) return;
+  while (fetchers_ < kMaxBaseReads && fetchers_ < fetch_queue_.size()) {
+    ++fetchers_;
+    scope_.Spawn(FetchBases());
+  }
+  if (!dissolving_ && !tombstones_.empty() && trim_status_.ok()) {
+    dissolving_ = true;
+    scope_.Spawn(DissolveTombstones());
+  }
+}
+
+bool ExtentMap::Impl::too_dirty() const {
+  return cache_.undurable_bytes() > std::max(options_.cache_bytes, kMinDirtyMapBytes);
+}
+
+bool ExtentMap::Impl::checkpoint_due() const {
+  return cache_.undurable_bytes() > std::max(options_.cache_bytes, kMinDirtyMapBytes) / 2;
+}
+
+bool ExtentMap::Impl::crowded() const {
+  return partial_chunks_ > options_.max_partial_chunks || tombstones_.size() > kMaxTombstones ||
+         too_dirty();
+}
+
+Task<absl::Status> ExtentMap::Impl::WaitForRoom() {
+  while (crowded() && !stopping_) {
+    if (!fetch_status_.ok()) co_return fetch_status_;
+    if (!trim_status_.ok()) co_return trim_status_;
+    co_await changed_.Wait();
+  }
+  co_return absl::OkStatus();
+}
+
+ExtentMap::Counters ExtentMap::Impl::counters() const {
+  return {.chunks = cache_.size(),
+          .memory_bytes = cache_.bytes(),
+          .dirty_chunks = cache_.undurable().size(),
+          .partial_chunks = partial_chunks_,
+          .tombstones = tombstones_.size(),
+          .hits = hits_,
+          .misses = misses_};
+}
+
+Task<void> ExtentMap::Impl::Stop() {
+  stopping_ = true;
+  changed_.WakeAll();
+  co_await scope_.Join();
+}
+
+// ---- The facade ---------------------------------------------------------------------------------
+
+ExtentMap::ExtentMap(MetadataStore* metadata, const Catalogue* catalogue, SegmentTable* table,
+                     Options options)
+    : impl_(std::make_unique<Impl>(metadata, catalogue, table, options)) {}
+ExtentMap::~ExtentMap() = default;
+
+Task<absl::Status> ExtentMap::Load() { return impl_->Load(); }
+void ExtentMap::Insert(TimelineId timeline, const Run& run) { impl_->Insert(timeline, run); }
+void ExtentMap::Zero(TimelineId timeline, BlockRange range, Position position,
+                     SegmentNumber where) {
+  impl_->Zero(timeline, range, position, where);
+}
+bool ExtentMap::crowded() const { return impl_->crowded(); }
+bool ExtentMap::checkpoint_due() const { return impl_->checkpoint_due(); }
+Task<absl::Status> ExtentMap::WaitForRoom() { return impl_->WaitForRoom(); }
+Task<absl::StatusOr<std::vector<Piece>>> ExtentMap::Lookup(TimelineId timeline, Position as_of,
+                                                           BlockRange range) {
+  return impl_->Lookup(timeline, as_of, range);
+}
+bool ExtentMap::TryLookup(TimelineId timeline, Position as_of, BlockRange range,
+                          std::vector<Piece>* pieces) {
+  return impl_->TryLookup(timeline, as_of, range, pieces);
+}
+Task<absl::Status> ExtentMap::PrepareFreeze() { return impl_->PrepareFreeze(); }
+ExtentMap::Frozen ExtentMap::Freeze(SegmentNumber replay_from, SegmentNumber keep_from) {
+  return impl_->Freeze(replay_from, keep_from);
+}
+void ExtentMap::FreezeDone() { impl_->FreezeDone(); }
+ExtentMap::Counters ExtentMap::counters() const { return impl_->counters(); }
+Task<void> ExtentMap::Stop() { return impl_->Stop(); }
+
+}  // namespace twofold

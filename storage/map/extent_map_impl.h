@@ -1,0 +1,181 @@
+// The inside of ExtentMap, by subject:
+//   extent_map.cc          changes: Insert, Zero, what they displace; room; the facade
+//   extent_map_lookup.cc   lookups in memory and the wait for what is not
+//   extent_map_load.cc     reading chunks: misses, bases of partial chunks
+//   extent_map_freeze.cc   checkpoints: Load, Freeze, FreezeDone
+//   extent_map_trim.cc     large trims: the pass that turns tombstones into zero runs
+//   extent_map_reclaim.cc  deleted snapshots and volumes
+// What is pure and stands alone has files of its own: chunk_cache, space_accounting, tombstones,
+// reclaim_plan.
+//
+// How a read of the metadata store and what is in memory go together. The store holds exactly the
+// last checkpoint that is done; a commit that is under way shows or does not show. Everything
+// since, that batch included, is in memory. So a read is good if no checkpoint was done while it
+// ran
+// (`checkpoints_done_` did not move), and what is in memory *then* overlays it; otherwise it is
+// done again.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/container/inlined_vector.h"
+#include "storage/map/chunk.h"
+#include "storage/map/chunk_cache.h"
+#include "storage/map/extent_map.h"
+#include "storage/map/key_codec.h"
+#include "storage/map/space_accounting.h"
+#include "storage/map/tombstones.h"
+#include "storage/runtime/sync.h"
+#include "storage/runtime/task_scope.h"
+
+namespace twofold {
+
+class ExtentMap::Impl {
+ public:
+  Impl(MetadataStore* metadata, const Catalogue* catalogue, SegmentTable* table, Options options);
+  ~Impl();
+
+  // The contract: extent_map.h.
+  Task<absl::Status> Load();
+  void Insert(TimelineId timeline, const Run& run);
+  void Zero(TimelineId timeline, BlockRange range, Position position, SegmentNumber where);
+  bool crowded() const;
+  bool checkpoint_due() const;
+  Task<absl::Status> WaitForRoom();
+  Task<absl::StatusOr<std::vector<Piece>>> Lookup(TimelineId timeline, Position as_of,
+                                                  BlockRange range);
+  bool TryLookup(TimelineId timeline, Position as_of, BlockRange range, std::vector<Piece>* pieces);
+  Task<absl::Status> PrepareFreeze();
+  Frozen Freeze(SegmentNumber replay_from, SegmentNumber keep_from);
+  void FreezeDone();
+  Counters counters() const;
+  Task<void> Stop();
+
+ private:
+  // ---- Changes (extent_map.cc) ------------------------------------------------------------------
+  const TimelineRecord& Timeline(TimelineId timeline) const;
+  bool HasParent(TimelineId timeline) const;
+  void InsertPart(TimelineId timeline, Epoch epoch, const Run& part);
+  void ZeroPart(TimelineId timeline, Epoch epoch, const Run& part);
+  // A chunk that nothing is known of yet, or nothing of which is below.
+  void BecomePartial(Chunk& chunk);
+  // The version that changes of `epoch` go to, made by copying the newest one if need be.
+  ChunkVersion& OpenVersion(Chunk& chunk, Epoch epoch);
+  // Inserts `run` and accounts for it. `counted`: it was counted as born when it came to a partial
+  // chunk.
+  void InsertRun(TimelineId timeline, ChunkVersion& version, const Run& run, bool counted);
+  void AccountContested(const Run& run, const std::vector<Run>& same, bool counted);
+  void DeleteVersion(const ChunkId& id, Epoch epoch);
+  // Puts the tombstones of epochs up to `epoch` into a complete chunk.
+  void ApplyTombstones(Chunk& chunk, Epoch epoch);
+  void ApplyAllTombstones(Chunk& chunk);
+  void StartBackground();
+  // More than a cache full waits for a checkpoint: background work that makes more of it pauses.
+  bool too_dirty() const;
+
+  // ---- Reading (extent_map_load.cc) -------------------------------------------------------------
+  // One read of a chunk that is under way, or just done; shared by all who wait for it. While one
+  // of them holds it the chunk is not evicted.
+  struct Reading {
+    explicit Reading(ChunkCache* cache_in) : cache(*cache_in) {}
+    Reading(const Reading&) = delete;
+    Reading& operator=(const Reading&) = delete;
+    ~Reading();
+    ChunkCache& cache;
+    Event done;
+    absl::Status status;
+    std::shared_ptr<Chunk> chunk;  // pinned
+  };
+  // Makes the chunk complete in memory, from the metadata store where it is not. When it returns OK
+  // the chunk is there, until the result is let go (unless it was erased).
+  Task<absl::StatusOr<std::shared_ptr<Reading>>> ReadChunk(ChunkId id);
+  Task<absl::Status> ReadIntoCache(ChunkId id);
+  using Base = std::optional<std::pair<Epoch, RunList>>;
+  Task<absl::StatusOr<Base>> ReadVersion(ChunkId id);
+  void Install(const ChunkId& id, Base base);
+  void Complete(Chunk& chunk, Base base);
+  // Whether a partial chunk holds nothing but zeros, which matter only where something lies below.
+  bool OnlyZeros(const Chunk& chunk) const;
+  Task<absl::StatusOr<bool>> AncestorHas(TimelineId timeline, uint64_t chunk);
+  void DropZeros(Chunk& chunk);
+  Task<void> FetchBases();
+
+  // ---- Lookups (extent_map_lookup.cc) -----------------------------------------------------------
+  // What one timeline itself says of a chunk.
+  struct Layer {
+    enum class Kind { kRuns, kNothing, kMissing } kind = Kind::kMissing;
+    const RunList* runs = nullptr;  // kRuns
+    ChunkId missing{};              // kMissing: to be read first
+  };
+  Layer FindLayer(TimelineId timeline, Position as_of, const BlockRange& range, RunList* scratch);
+  Layer FindInNewest(Chunk& chunk, Position as_of, const BlockRange& range, RunList* scratch);
+  bool ResolveChunk(TimelineId timeline, Position as_of, const BlockRange& range,
+                    std::vector<Piece>* pieces, ChunkId* missing);
+  Task<absl::StatusOr<std::vector<Piece>>> LookupStep(TimelineId timeline, Position as_of,
+                                                      BlockRange range);
+  // What must be read before the lookup can go on: one chunk of a layer for each chunk of the range
+  // at most.
+  std::vector<ChunkId> MissingFor(TimelineId timeline, Position as_of, const BlockRange& range);
+  Task<absl::Status> ReadAndHold(ChunkId id, std::shared_ptr<Reading>* held);
+  void OverlayTombstones(TimelineId timeline, Position as_of, const BlockRange& range,
+                         uint64_t applied, Layer* layer, RunList* scratch);
+
+  // ---- Large trims (extent_map_trim.cc) ---------------------------------------------------------
+  Task<void> DissolveTombstones();
+  Task<absl::Status> Dissolve(PendingTombstone tombstone);
+  void RemoveTombstone(const PendingTombstone& tombstone);
+  // The first chunk in [from, end) of which the timeline itself has a version.
+  Task<absl::StatusOr<std::optional<uint64_t>>> NextChunk(TimelineId timeline, uint64_t from,
+                                                          uint64_t end);
+  Task<absl::Status> ApplyTombstonesTo(TimelineId timeline, uint64_t chunk);
+
+  // ---- Checkpoints (extent_map_freeze.cc) -------------------------------------------------------
+  Task<absl::StatusOr<std::vector<KeyValue>>> ScanTable(Table table);
+  Task<absl::Status> LoadPartials();
+  void FreezeChunk(Chunk& chunk, MetadataBatch* batch);
+  void FreezePartial(const Chunk& chunk, MetadataBatch* batch);
+
+  MetadataStore& metadata_;
+  const Catalogue& catalogue_;
+  SegmentTable& table_;
+  const Options options_;
+
+  ChunkCache cache_;
+  SpaceAccounting accounting_;
+  Tombstones tombstones_;
+
+  uint64_t checkpoints_done_ = 0;
+  std::vector<std::string> deleted_;  // keys, since the last freeze
+
+  // Partial chunks, oldest first; some may be complete by now.
+  std::deque<std::pair<uint64_t, ChunkId>> fetch_queue_;
+  uint64_t last_partial_ = 0;
+  uint64_t partial_chunks_ = 0;
+  size_t fetchers_ = 0;
+  absl::Status fetch_status_;                         // of the last base that could not be read
+  bool dissolving_ = false;                           // DissolveTombstones runs
+  absl::Status trim_status_;                          // of its last attempt
+  absl::flat_hash_set<std::string> stored_partials_;  // their keys
+  absl::flat_hash_map<ChunkId, std::shared_ptr<Reading>> readings_;
+
+  Event changed_;  // woken when there may be more room, or a base has arrived
+  TaskScope scope_;
+  bool stopping_ = false;
+  uint64_t hits_ = 0;
+  uint64_t misses_ = 0;
+
+  // Reused, to save allocations; empty between calls.
+  std::vector<Run> displaced_;
+  std::vector<Run> lost_;
+};
+
+}  // namespace twofold

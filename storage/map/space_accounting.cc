@@ -1,0 +1,94 @@
+#include "storage/map/space_accounting.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "storage/base/check.h"
+#include "storage/map/chunk.h"
+#include "storage/map/key_codec.h"
+#include "storage/map/value_codec.h"
+
+namespace twofold {
+
+void SpaceAccounting::NoteEpoch(const TimelineRecord& timeline) {
+  std::vector<Epoch>& epochs = epochs_[timeline.id];
+  if (epochs.empty()) {
+    // What was born before this process is divided well enough by the points that are left.
+    epochs = catalogue_.RetainedPoints(timeline.id);
+    epochs.insert(epochs.begin(), timeline.opened);
+  }
+  if (epochs.back() < timeline.current_epoch) epochs.push_back(timeline.current_epoch);
+}
+
+Epoch SpaceAccounting::EpochOf(TimelineId timeline, Position position) const {
+  const auto found = epochs_.find(timeline);
+  TF_CHECK(found != epochs_.end()) << "timeline " << timeline;
+  const std::vector<Epoch>& epochs = found->second;
+  const auto next = std::upper_bound(epochs.begin(), epochs.end(), position);
+  TF_CHECK(next != epochs.begin()) << "position " << position << " of timeline " << timeline;
+  return *std::prev(next);
+}
+
+void SpaceAccounting::Born(const Run& run) {
+  if (run.kind == RunKind::kData) {
+    table_.MarkLive(run.address, static_cast<uint32_t>(run.range.count.value()));
+  } else {
+    table_.AddZeroBlocks(run.address.segment, run.range.count.value());
+  }
+}
+
+void SpaceAccounting::Unborn(const Run& run) { Free(run); }
+
+void SpaceAccounting::CountedTwice(const Run& run) {
+  // Liveness is a set, its count is not: taking both back and giving one leaves the blocks live.
+  Free(run);
+  if (run.kind == RunKind::kZero) return;
+  Free(run);
+  Born(run);
+}
+
+void SpaceAccounting::Free(const Run& run) {
+  if (run.kind == RunKind::kData) {
+    table_.MarkDead(run.address, static_cast<uint32_t>(run.range.count.value()));
+  } else {
+    table_.DropZeroBlocks(run.address.segment, run.range.count.value());
+  }
+}
+
+bool SpaceAccounting::SeenBetween(TimelineId timeline, Position older, Epoch newer) const {
+  const Position newest = catalogue_.NewestRetainedPoint(timeline);
+  if (newest <= older) return false;
+  if (newest <= newer) return true;
+  // A snapshot came between the change and its accounting: rare.
+  const std::vector<Position> points = catalogue_.RetainedPoints(timeline);
+  const auto next = std::upper_bound(points.begin(), points.end(), older);
+  return next != points.end() && *next <= newer;
+}
+
+void SpaceAccounting::Displaced(TimelineId timeline, const Run& run, Epoch death) {
+  const auto record = catalogue_.timelines().find(timeline);
+  TF_CHECK(record != catalogue_.timelines().end()) << "timeline " << timeline;
+  // Inherited: it belongs to the parent, where the fork point holds it (M20).
+  if (run.position < record->second.opened) return;
+  if (!SeenBetween(timeline, run.position, death)) {
+    Free(run);
+    return;
+  }
+  const DeadKey key{.timeline = timeline,
+                    .death = death,
+                    .birth = EpochOf(timeline, run.position),
+                    .chunk = ChunkOf(run.range.first),
+                    .block = run.range.first,
+                    .position = run.position};
+  dead_.push_back({.kind = MetadataWrite::Kind::kPut,
+                   .key = EncodeDeadKey(key),
+                   .value = EncodeDeadCount(run.range.count)});
+}
+
+void SpaceAccounting::Freeze(MetadataBatch* batch) {
+  std::move(dead_.begin(), dead_.end(), std::back_inserter(*batch));
+  dead_.clear();
+}
+
+}  // namespace twofold
