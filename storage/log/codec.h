@@ -120,6 +120,11 @@ std::optional<uint32_t> PeekDescriptor(absl::Span<const std::byte> bytes,
 absl::StatusOr<DecodedBatch> DecodeBatch(absl::Span<const std::byte> bytes,
                                          const SegmentIdentity& identity);
 
+// Whether `batch` is the one that follows where `end` is: number and chain.
+inline bool Continues(const LogPosition& end, const LoggedBatch& batch) {
+  return batch.start.batch == end.batch && batch.start.previous_checksum == end.previous_checksum;
+}
+
 // ---- The end of a sealed segment (R15) ----------------------------------------------------------
 
 struct SealRecord {

@@ -30,6 +30,10 @@ class SegmentLog {
     uint64_t segment_bytes = 0;
     // Slots are made up to this number, over all devices; not more.
     uint64_t max_segments = 0;
+    // New segments get numbers above this one: the highest that is remembered anywhere else (M2).
+    SegmentNumber number_floor;
+    // Where the segments' secrets come from (R14); SecureRandom64 when empty.
+    std::function<uint64_t()> random;
     // Called for each batch in log order, when it is durable (or written), before its appenders
     // resume. Must not suspend.
     std::function<void(const LoggedBatch&)> on_logged;
@@ -38,6 +42,7 @@ class SegmentLog {
     // Called once, when the log stops for good after a failed write.
     std::function<void(const absl::Status&)> on_failed;
     // Called when a segment is opened for writing and when it is sealed, to keep the SegmentTable.
+    // StartAppending seals the segments that a crash left open, so all older ones are sealed then.
     std::function<void(SegmentNumber)> on_opened;
     std::function<void(SegmentNumber)> on_sealed;
   };
@@ -47,7 +52,8 @@ class SegmentLog {
                                                                 Options options);
   ~SegmentLog();
 
-  // Segments that have a valid header, ascending.
+  // The segments that hold batches, or may: before StartAppending all that have a valid header,
+  // afterwards those in use, the open one included. Ascending.
   std::vector<SegmentNumber> Segments() const;
 
   // Replays from `from` (batch 0: from the oldest segment there is) to the end of the log, calling
@@ -67,7 +73,9 @@ class SegmentLog {
 
   // Ends recovery (R11): durably overwrites the head of every batch found beyond the cut, declares
   // every slot that `in_use` does not name free, opens a new segment and logs the kCut record as
-  // its first with `incarnation`. From here on Append works.
+  // its first with `incarnation`. The segments that the replay has passed stay in use, named or
+  // not. From here on Append works; Stop is needed, also after an error. kResourceExhausted: no
+  // segment is free.
   Task<absl::Status> StartAppending(Replayed replayed, Incarnation incarnation,
                                     std::vector<SegmentNumber> in_use);
 
@@ -93,6 +101,9 @@ class SegmentLog {
   // and rebuild.
   Task<absl::StatusOr<std::vector<LoggedBatch>>> ReadSegment(SegmentNumber segment);
 
+  // The newest complete catalogue starts there: the batches that follow say so (R17).
+  void SetCatalogue(CatalogueReference catalogue);
+
   // Gives segments back for reuse: their files get new numbers when they are opened again.
   void Free(const std::vector<SegmentNumber>& segments);
 
@@ -101,10 +112,11 @@ class SegmentLog {
   // The highest batch such that it and all before it are durable.
   BatchNumber known_durable() const;
   // Free slots (ready ones, recyclable files and slots not yet made), the open segment not counted.
+  // Slots not yet made don't count while the file system refuses them room.
   uint64_t free_segments() const;
   uint64_t total_segments() const;
-  // Payload blocks that a segment holds at worst: each entry alone in its batch with `blocks`
-  // payload. Used to turn a reservation into space: see docs/formats/log.md, "Room".
+  // Blocks of a segment that so many entries take at worst, each alone in its batch. Used to turn a
+  // reservation into space: see docs/formats/log.md, "Room".
   static uint64_t WorstCaseBlocks(uint64_t payload_blocks, uint64_t entries);
   // Blocks left in the open segment by the same measure.
   uint64_t open_segment_blocks_left() const;

@@ -1,0 +1,151 @@
+// The writing half of the log: one batch in flight, entries that arrive meanwhile form the next.
+//
+// Everything that is not durable lies in the open segment: the writer syncs before it leaves one.
+// So one sync of one file makes all durable, and `known durable` (R12) is one number.
+//
+//   Append -> queue -> Step: batch -> device -> on_logged, appenders in order
+//                        |
+//                        +- the first entry doesn't fit: Roll: next ready segment, seal the old one
+//
+// Three tasks: Run (batches, syncs), PrepareLoop (ready segments), CoverLoop (idle: R12); and one
+// that seals, one segment at a time.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "storage/base/types.h"
+#include "storage/io/aligned_bytes.h"
+#include "storage/log/codec.h"
+#include "storage/log/seal_builder.h"
+#include "storage/log/segment_files.h"
+#include "storage/log/segment_log.h"
+#include "storage/runtime/cancel.h"
+#include "storage/runtime/sync.h"
+#include "storage/runtime/task.h"
+#include "storage/runtime/task_scope.h"
+
+namespace twofold {
+
+class LogWriter {
+ public:
+  // `files` and what `options` calls outlive it.
+  LogWriter(SegmentFiles& files, const SegmentLog::Options& options);
+  // Stop() first, once started.
+  ~LogWriter();
+
+  // Goes on from `end`, everything before which is durable, in a new segment.
+  void Start(LogPosition end, Incarnation incarnation);
+
+  // Contracts: SegmentLog.
+  Task<absl::StatusOr<LogAddress>> Append(const LogEntry& entry,
+                                          absl::Span<const std::byte> payload,
+                                          Durability durability);
+  Task<absl::Status> Flush();
+  Task<void> Stop();
+
+  void SetCatalogue(CatalogueReference catalogue) { catalogue_ = catalogue; }
+  // Slots were freed.
+  void OnFreed() { prepare_.Set(); }
+
+  const LogPosition& end() const { return end_; }
+  BatchNumber known_durable() const { return known_durable_; }
+  uint64_t open_segment_blocks_left() const;
+  const absl::Status& health() const { return health_; }
+  const SegmentLog::Counters& counters() const { return counters_; }
+
+ private:
+  // An Append that waits; it lives in the coroutine's frame.
+  struct Request {
+    const LogEntry* entry = nullptr;
+    absl::Span<const std::byte> payload;
+    Durability durability = Durability::kDurable;
+    LogAddress address;
+    absl::Status status;
+    Event done;
+  };
+  struct FlushRequest {
+    absl::Status status;
+    Event done;
+  };
+  // The segment that is being written.
+  struct OpenSegment {
+    SegmentFile file;
+    uint32_t next_block = 1;
+    std::unique_ptr<SealBuilder> copies;
+  };
+
+  // log_writer.cc
+  Task<void> Run();
+  bool HasWork();
+  Task<void> Step();
+  bool FitsOpenSegment(uint64_t descriptor_bytes, uint64_t payload_blocks) const;
+  void BuildBatch();
+  std::vector<CommitMark> TakeCommits();
+  Task<absl::Status> WriteBatch();
+  void Complete();
+  Task<absl::Status> SyncOpenSegment();
+  void BecomeDurable();
+  void FailQueue(const absl::Status& why);
+  void FailBatch();
+  void FinishFlushes(const absl::Status& status);
+  void Fail(const absl::Status& why);
+  bool CoverNeeded() const { return announced_durable_ < last_entry_batch_; }
+
+  // log_writer_segments.cc
+  Task<absl::Status> Roll();
+  Task<void> SealOld(SegmentFile file, std::unique_ptr<SealBuilder> copies);
+  Task<void> PrepareLoop();
+  Task<void> CoverLoop();
+
+  SegmentFiles& files_;
+  const SegmentLog::Options& options_;
+  Incarnation incarnation_;
+  absl::Status health_;
+  bool stopping_ = false;  // nothing more is taken
+  bool closing_ = false;   // nothing is left to write
+
+  std::deque<Request*> queue_;
+  std::deque<FlushRequest*> flushes_;
+  Event work_;
+
+  // The batch that is being made or in flight.
+  AlignedBytes descriptor_;
+  BatchEncoder encoder_;
+  std::vector<Request*> batch_;
+  std::vector<iovec> pieces_;
+  LoggedBatch logged_;
+  BatchNumber batch_announces_;  // what it says is durable
+  std::vector<CommitMark> waiting_marks_;
+
+  std::optional<OpenSegment> open_;
+  LogPosition end_;
+  BatchNumber known_durable_;
+  BatchNumber announced_durable_;  // what a durable batch says is durable
+  BatchNumber last_entry_batch_;
+  uint64_t unsynced_blocks_ = 0;  // written to the open segment, not durable
+  CatalogueReference catalogue_;
+
+  std::deque<SegmentNumber> ready_;
+  bool preparing_ = false;
+  absl::Status preparation_;  // of the last attempt
+  Event prepare_;             // there may be something to prepare
+  Event ready_changed_;       // a preparation has ended
+  bool sealing_ = false;
+  Event sealed_;
+  Event cover_due_;  // a batch with entries was logged
+  bool cover_wanted_ = false;
+  CancelSource close_;
+  TaskScope run_;  // Run alone: it ends before the others
+  TaskScope tasks_;
+  SegmentLog::Counters counters_;
+};
+
+}  // namespace twofold

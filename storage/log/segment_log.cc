@@ -1,0 +1,167 @@
+#include "storage/log/segment_log.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "storage/base/check.h"
+#include "storage/base/prng.h"
+#include "storage/base/status_macros.h"
+#include "storage/log/codec.h"
+#include "storage/log/log_recovery.h"
+#include "storage/log/log_writer.h"
+#include "storage/log/segment_files.h"
+#include "storage/log/segment_reader.h"
+
+namespace twofold {
+
+class SegmentLog::Impl {
+ public:
+  Impl(std::unique_ptr<SegmentFiles> files_in, Options options_in)
+      : options(std::move(options_in)),
+        files(std::move(files_in)),
+        recovery(std::make_unique<LogRecovery>(*files)),
+        writer(*files, options) {}
+
+  const Options options;
+  const std::unique_ptr<SegmentFiles> files;
+  std::unique_ptr<LogRecovery> recovery;  // until StartAppending
+  LogWriter writer;
+};
+
+Task<absl::StatusOr<std::unique_ptr<SegmentLog>>> SegmentLog::Open(
+    std::vector<BlockDevice*> devices, Options options) {
+  TF_CHECK_EQ(options.store_id.size(), sizeof(format::RawId));
+  SegmentFiles::Options file_options;
+  std::copy(options.store_id.begin(), options.store_id.end(), file_options.store_id.begin());
+  file_options.segment_bytes = options.segment_bytes;
+  file_options.max_segments = options.max_segments;
+  file_options.number_floor = options.number_floor;
+  file_options.random = options.random ? options.random : SecureRandom64;
+  absl::StatusOr<std::unique_ptr<SegmentFiles>> files =
+      co_await SegmentFiles::Open(std::move(devices), std::move(file_options));
+  TF_CO_RETURN_IF_ERROR(files);
+  co_return std::unique_ptr<SegmentLog>(
+      new SegmentLog(std::make_unique<Impl>(*std::move(files), std::move(options))));
+}
+
+SegmentLog::SegmentLog(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+SegmentLog::~SegmentLog() = default;
+
+std::vector<SegmentNumber> SegmentLog::Segments() const { return impl_->files->Numbers(); }
+
+Task<absl::StatusOr<SegmentLog::Replayed>> SegmentLog::Replay(
+    LogPosition from, std::function<absl::Status(const LoggedBatch&)> on_batch) {
+  TF_CHECK(impl_->recovery != nullptr) << "Replay after StartAppending";
+  absl::StatusOr<Replayed> replayed = co_await impl_->recovery->Replay(from, std::move(on_batch));
+  co_return replayed;
+}
+
+Task<absl::Status> SegmentLog::StartAppending(Replayed replayed, Incarnation incarnation,
+                                              std::vector<SegmentNumber> in_use) {
+  TF_CHECK(impl_->recovery != nullptr) << "StartAppending twice";
+  if (incarnation <= replayed.last_incarnation) {
+    co_return absl::FailedPreconditionError(
+        absl::StrCat("incarnation ", incarnation.value(), " was used: the log has ",
+                     replayed.last_incarnation.value(), " already"));
+  }
+  const std::unique_ptr<LogRecovery> recovery = std::move(impl_->recovery);
+  std::set<SegmentNumber> keep = recovery->passed();
+  keep.insert(in_use.begin(), in_use.end());
+  for (SegmentNumber segment : keep) {
+    if (impl_->files->Find(segment) == nullptr) {
+      co_return absl::DataLossError(
+          absl::StrCat("segment ", segment.value(), " is in use, and no file holds it"));
+    }
+  }
+  // Up to the last step a crash leaves a log that recovers to the same cut.
+  absl::Status status = co_await recovery->DestroyBeyondCut();
+  TF_CO_RETURN_IF_ERROR(status);
+  status = co_await recovery->SealOpenSegments(keep, impl_->options.on_sealed);
+  TF_CO_RETURN_IF_ERROR(status);
+  impl_->files->Keep(keep);
+  impl_->writer.Start(replayed.cut, incarnation);
+  LogEntry cut;
+  cut.kind = EntryKind::kCut;
+  cut.body = EncodeCut({replayed.cut, replayed.last_incarnation});
+  absl::StatusOr<LogAddress> logged = co_await impl_->writer.Append(cut, {}, Durability::kDurable);
+  co_return logged.status();
+}
+
+Task<absl::StatusOr<LogAddress>> SegmentLog::Append(const LogEntry& entry,
+                                                    absl::Span<const std::byte> payload,
+                                                    Durability durability) {
+  return impl_->writer.Append(entry, payload, durability);
+}
+
+Task<absl::Status> SegmentLog::Flush() { return impl_->writer.Flush(); }
+
+Task<absl::Status> SegmentLog::ReadPayload(LogAddress first, uint32_t count,
+                                           absl::Span<const iovec> pieces) {
+  const SegmentFile* file = impl_->files->Find(first.segment);
+  if (file == nullptr || uint64_t{first.block} + count > file->blocks()) {
+    co_return absl::DataLossError(absl::StrCat("the log has no ", count, " blocks from block ",
+                                               first.block, " of segment ", first.segment.value(),
+                                               " on"));
+  }
+  absl::Status read =
+      co_await file->device->Read(file->handle, uint64_t{first.block} * kBlockSize, pieces);
+  if (read.ok()) co_return read;
+  co_return Annotate(
+      read, absl::StrCat("reading block ", first.block, " of segment ", first.segment.value()));
+}
+
+Task<absl::StatusOr<std::vector<LoggedBatch>>> SegmentLog::ReadSegment(SegmentNumber segment) {
+  const SegmentFile* file = impl_->files->Find(segment);
+  if (file == nullptr) {
+    co_return absl::DataLossError(absl::StrCat("the log has no segment ", segment.value()));
+  }
+  SegmentReader reader(*file);
+  absl::StatusOr<std::vector<DecodedBatch>> batches = co_await reader.ReadCopies();
+  if (absl::IsNotFound(batches.status())) batches = co_await reader.ReadChain();
+  TF_CO_RETURN_IF_ERROR(batches);
+  std::vector<LoggedBatch> logged;
+  logged.reserve(batches->size());
+  for (DecodedBatch& batch : *batches) {
+    batch.batch.durable = batch.batch.start.batch <= impl_->writer.known_durable();
+    logged.push_back(std::move(batch.batch));
+  }
+  co_return logged;
+}
+
+void SegmentLog::SetCatalogue(CatalogueReference catalogue) {
+  impl_->writer.SetCatalogue(catalogue);
+}
+
+void SegmentLog::Free(const std::vector<SegmentNumber>& segments) {
+  for (SegmentNumber segment : segments) {
+    TF_CHECK(segment != impl_->writer.end().segment) << "segment " << segment << " is open";
+    impl_->files->Free(segment);
+  }
+  if (!segments.empty()) impl_->writer.OnFreed();
+}
+
+LogPosition SegmentLog::end() const { return impl_->writer.end(); }
+BatchNumber SegmentLog::known_durable() const { return impl_->writer.known_durable(); }
+uint64_t SegmentLog::free_segments() const { return impl_->files->free_slots(); }
+uint64_t SegmentLog::total_segments() const { return impl_->files->total_slots(); }
+
+uint64_t SegmentLog::WorstCaseBlocks(uint64_t payload_blocks, uint64_t entries) {
+  return payload_blocks + entries * kEntryOverheadBlocks;
+}
+
+uint64_t SegmentLog::open_segment_blocks_left() const {
+  return impl_->writer.open_segment_blocks_left();
+}
+
+uint64_t SegmentLog::usable_blocks_per_segment() const {
+  return UsableBlocks(SegmentBlocks(impl_->options.segment_bytes));
+}
+
+absl::Status SegmentLog::health() const { return impl_->writer.health(); }
+SegmentLog::Counters SegmentLog::counters() const { return impl_->writer.counters(); }
+
+Task<void> SegmentLog::Stop() { return impl_->writer.Stop(); }
+
+}  // namespace twofold

@@ -1,0 +1,116 @@
+// The half of SegmentFiles that gives slots new lives (R16).
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "storage/base/check.h"
+#include "storage/base/status_macros.h"
+#include "storage/io/aligned_bytes.h"
+#include "storage/log/segment_files.h"
+
+namespace twofold {
+
+Task<absl::StatusOr<SegmentNumber>> SegmentFiles::Prepare(Incarnation incarnation) {
+  if (!CanPrepare()) {
+    co_return absl::ResourceExhaustedError(file_system_full_
+                                               ? "no segment is free, and the file system is full"
+                                               : "no segment is free");
+  }
+  TF_CHECK_EQ(preparing_, 0u);
+  const bool recycled = !free_.empty();
+  const uint64_t slot = TakeSlot();
+  preparing_ = 1;
+  const SegmentIdentity identity = NewIdentity(slot, incarnation);
+  absl::Status prepared = co_await PrepareSlot(slot, identity, recycled);
+  preparing_ = 0;
+  if (!prepared.ok()) {
+    // A file that could not be made is tried again; after any other failure the log stops.
+    if (slots_[slot].state == State::kPreparing) slots_[slot].state = State::kBlank;
+    empty_slots_.insert(slot);
+    if (absl::IsResourceExhausted(prepared)) file_system_full_ = true;
+    co_return Annotate(prepared, absl::StrCat("making ", slots_[slot].file.device->name(), "/",
+                                              slots_[slot].file.path, " ready"));
+  }
+  slots_[slot].file.identity = identity;
+  slots_[slot].state = State::kReady;
+  ready_.emplace(identity.segment, slot);
+  co_return identity.segment;
+}
+
+const SegmentFile& SegmentFiles::Use(SegmentNumber segment) {
+  const auto found = ready_.find(segment);
+  TF_CHECK(found != ready_.end()) << "segment " << segment;
+  const uint64_t slot = found->second;
+  ready_.erase(found);
+  held_.emplace(segment, slot);
+  slots_[slot].state = State::kInUse;
+  return slots_[slot].file;
+}
+
+uint64_t SegmentFiles::TakeSlot() {
+  uint64_t slot = 0;
+  if (!free_.empty()) {
+    slot = free_.begin()->second;
+    free_.erase(free_.begin());
+  } else {
+    slot = *empty_slots_.begin();
+    empty_slots_.erase(empty_slots_.begin());
+  }
+  return slot;
+}
+
+SegmentIdentity SegmentFiles::NewIdentity(uint64_t slot, Incarnation incarnation) {
+  SegmentIdentity identity;
+  identity.store_id = options_.store_id;
+  // Given once, whatever becomes of it: numbers may be left out, never repeated.
+  last_number_ = last_number_.Next();
+  identity.segment = last_number_;
+  identity.slot = SlotIndex(slot);
+  identity.incarnation = incarnation;
+  for (size_t i = 0; i < sizeof(identity.secret); i += sizeof(uint64_t)) {
+    const uint64_t random = options_.random();
+    std::memcpy(identity.secret.data() + i, &random, sizeof(random));
+  }
+  identity.segment_bytes = options_.segment_bytes;
+  return identity;
+}
+
+Task<absl::Status> SegmentFiles::PrepareSlot(uint64_t slot, SegmentIdentity identity,
+                                             bool recycled) {
+  SegmentFile& file = slots_[slot].file;
+  AlignedBytes block(kBlockSize);
+  const iovec piece = Piece(block.span());
+  absl::Status done;
+  if (recycled) {
+    slots_[slot].state = State::kPreparing;
+    // The old trailer goes first, so that the header copy in a last block is always of the life
+    // that block 0 is, or was, of. A crash after this leaves the segment free, without its copies.
+    done = co_await file.device->Write(file.handle, options_.segment_bytes - kBlockSize,
+                                       absl::MakeConstSpan(&piece, 1), Durability::kDurable);
+  } else {
+    // A crash in the middle leaves a blank slot: no header, or no file.
+    done = co_await MakeFile(slot);
+  }
+  TF_CO_RETURN_IF_ERROR(done);
+  EncodeHeaderBlock(identity, block.span());
+  // A crash in the middle leaves the slot under its old number or under the new one; either is
+  // free.
+  done = co_await file.device->Write(file.handle, 0, absl::MakeConstSpan(&piece, 1),
+                                     Durability::kDurable);
+  co_return done;
+}
+
+Task<absl::Status> SegmentFiles::MakeFile(uint64_t slot) {
+  SegmentFile& file = slots_[slot].file;
+  if (slots_[slot].state == State::kNotMade) {
+    absl::StatusOr<FileHandle> handle = co_await file.device->Open(file.path, OpenMode::kCreate);
+    TF_CO_RETURN_IF_ERROR(handle);
+    file.handle = *handle;
+  }
+  slots_[slot].state = State::kPreparing;
+  // A blank file is made again too: a crash may have left it full-sized, but not written.
+  absl::Status allocated = co_await file.device->Allocate(file.handle, options_.segment_bytes);
+  co_return allocated;
+}
+
+}  // namespace twofold

@@ -1,0 +1,204 @@
+#include "storage/log/superblock.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "storage/base/check.h"
+#include "storage/base/status_macros.h"
+#include "storage/io/aligned_bytes.h"
+#include "storage/log/superblock_codec.h"
+
+namespace twofold {
+namespace {
+
+constexpr char kPath[] = "SUPERBLOCK";
+
+// What a file system, or the lock of the directory, puts into a directory that is empty to us.
+bool IsForeign(const std::string& name) { return name == "lost+found" || name == "LOCK"; }
+
+// Writes the slot that does not hold the newest version. A crash in the middle leaves the other
+// one.
+Task<absl::Status> WriteSlot(BlockDevice* device, FileHandle file, SuperblockCopy copy) {
+  AlignedBytes block(kBlockSize);
+  EncodeSuperblock(copy, block.span());
+  const iovec piece{block.data(), block.size()};
+  const uint64_t slot = copy.superblock.version % format::kSuperblockSlots;
+  absl::Status written = co_await device->Write(
+      file, slot * kBlockSize, absl::MakeConstSpan(&piece, 1), Durability::kDurable);
+  co_return Annotate(written, absl::StrCat("writing ", device->name(), "/", kPath));
+}
+
+Task<absl::Status> WriteCopy(BlockDevice* device, SuperblockCopy copy) {
+  absl::StatusOr<FileHandle> file = co_await device->Open(kPath, OpenMode::kExisting);
+  if (absl::IsNotFound(file.status())) file = co_await device->Open(kPath, OpenMode::kCreate);
+  TF_CO_RETURN_IF_ERROR(file);
+  absl::StatusOr<uint64_t> size_bytes = co_await device->Size(*file);
+  TF_CO_RETURN_IF_ERROR(size_bytes);
+  absl::Status status;
+  if (*size_bytes != format::kSuperblockFileBytes) {
+    status = co_await device->Allocate(*file, format::kSuperblockFileBytes);
+    TF_CO_RETURN_IF_ERROR(status);
+  }
+  status = co_await WriteSlot(device, *file, std::move(copy));
+  co_return status;
+}
+
+// The newest valid copy in one directory. kNotFound: no file. kDataLoss: damaged.
+Task<absl::StatusOr<SuperblockCopy>> ReadCopy(BlockDevice* device) {
+  absl::StatusOr<FileHandle> file = co_await device->Open(kPath, OpenMode::kExisting);
+  TF_CO_RETURN_IF_ERROR(file);
+  absl::StatusOr<uint64_t> size_bytes = co_await device->Size(*file);
+  TF_CO_RETURN_IF_ERROR(size_bytes);
+  absl::StatusOr<SuperblockCopy> newest = absl::DataLossError(
+      absl::StrCat("both copies in ", device->name(), "/", kPath, " are damaged"));
+  if (*size_bytes != format::kSuperblockFileBytes) co_return newest;
+  AlignedBytes bytes(format::kSuperblockFileBytes);
+  const iovec piece{bytes.data(), bytes.size()};
+  absl::Status read = co_await device->Read(*file, 0, absl::MakeConstSpan(&piece, 1));
+  TF_CO_RETURN_IF_ERROR(read);
+  for (size_t slot = 0; slot < format::kSuperblockSlots; ++slot) {
+    absl::StatusOr<SuperblockCopy> copy =
+        DecodeSuperblock(bytes.span().subspan(slot * kBlockSize, kBlockSize));
+    if (absl::IsFailedPrecondition(copy.status())) {
+      co_return Annotate(copy.status(), absl::StrCat(device->name(), "/", kPath));
+    }
+    if (!copy.ok()) continue;
+    if (!newest.ok() || copy->superblock.version > newest->superblock.version) newest = copy;
+  }
+  co_return newest;
+}
+
+// The copies of all directories, in the order of `devices`.
+using Copies = std::vector<absl::StatusOr<SuperblockCopy>>;
+
+const SuperblockCopy* NewestOf(const Copies& copies) {
+  const SuperblockCopy* newest = nullptr;
+  for (const absl::StatusOr<SuperblockCopy>& copy : copies) {
+    if (!copy.ok()) continue;
+    if (newest == nullptr || copy->superblock.version > newest->superblock.version) {
+      newest = &*copy;
+    }
+  }
+  return newest;
+}
+
+absl::Status CheckSameStore(const std::vector<BlockDevice*>& devices, const Copies& copies,
+                            const Superblock& newest) {
+  for (size_t i = 0; i < devices.size(); ++i) {
+    const std::string& name = devices[i]->name();
+    if (absl::IsNotFound(copies[i].status())) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(name, " holds no part of store ", newest.store_id,
+                       ", which the other directories belong to: is its disk mounted?"));
+    }
+    if (copies[i].ok() && (copies[i]->superblock.store_id != newest.store_id ||
+                           copies[i]->superblock.disk_ids != newest.disk_ids)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(name, " belongs to store ", copies[i]->superblock.store_id, ", not to ",
+                       newest.store_id, ": name the directories of one store"));
+    }
+  }
+  if (devices.size() != newest.disk_ids.size()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("store ", newest.store_id, " has ", newest.disk_ids.size(), " directories, ",
+                     devices.size(), " were given: name all of them"));
+  }
+  return absl::OkStatus();
+}
+
+// The devices in the order of the superblock's list. A directory whose copy is damaged is the one
+// that is missing there, if it is the only one.
+absl::StatusOr<std::vector<BlockDevice*>> InOrder(const std::vector<BlockDevice*>& devices,
+                                                  const Copies& copies) {
+  std::vector<BlockDevice*> ordered(devices.size(), nullptr);
+  std::vector<BlockDevice*> damaged;
+  for (size_t i = 0; i < devices.size(); ++i) {
+    if (!copies[i].ok()) {
+      damaged.push_back(devices[i]);
+      continue;
+    }
+    BlockDevice*& place = ordered[copies[i]->place];
+    if (place != nullptr) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(devices[i]->name(), " and ", place->name(),
+                       " are the same disk of the store: one was copied from the other"));
+    }
+    place = devices[i];
+  }
+  if (damaged.size() > 1) {
+    return absl::DataLossError(absl::StrCat("the superblocks in ", damaged[0]->name(), " and ",
+                                            damaged[1]->name(),
+                                            " are damaged: which disk is which "
+                                            "can't be told. Heal this set from the other one"));
+  }
+  if (!damaged.empty()) {
+    *std::find(ordered.begin(), ordered.end(), nullptr) = damaged.front();
+  }
+  return ordered;
+}
+
+}  // namespace
+
+Task<absl::Status> FormatSuperblock(std::vector<BlockDevice*> devices, Superblock superblock) {
+  TF_CHECK_EQ(devices.size(), superblock.disk_ids.size());
+  superblock.version = 1;
+  TF_CO_RETURN_IF_ERROR(CheckSuperblock(superblock));
+  for (BlockDevice* device : devices) {
+    absl::StatusOr<std::vector<std::string>> names = co_await device->List("");
+    TF_CO_RETURN_IF_ERROR(names);
+    const auto found = std::find_if_not(names->begin(), names->end(), IsForeign);
+    if (found != names->end()) {
+      co_return absl::AlreadyExistsError(absl::StrCat(device->name(), " is not empty (", *found,
+                                                      "): a new store needs an empty directory"));
+    }
+  }
+  for (size_t place = 0; place < devices.size(); ++place) {
+    absl::Status written = co_await WriteCopy(devices[place], {superblock, place});
+    TF_CO_RETURN_IF_ERROR(written);
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::StatusOr<Superblock>> ReadSuperblock(std::vector<BlockDevice*>& devices) {
+  Copies copies;
+  bool some_file = false;
+  for (BlockDevice* device : devices) {
+    absl::StatusOr<SuperblockCopy> copy = co_await ReadCopy(device);
+    if (!copy.ok() && !absl::IsNotFound(copy.status()) && !absl::IsDataLoss(copy.status())) {
+      co_return copy.status();
+    }
+    some_file = some_file || !absl::IsNotFound(copy.status());
+    copies.push_back(std::move(copy));
+  }
+  if (!some_file) {
+    co_return absl::NotFoundError(
+        absl::StrCat("there is no store in ", devices.front()->name(), ": make one with init"));
+  }
+  const SuperblockCopy* newest = NewestOf(copies);
+  if (newest == nullptr) {
+    co_return absl::DataLossError(
+        absl::StrCat("the superblock in ", devices.front()->name(),
+                     " is damaged in all copies: heal this set from the other one"));
+  }
+  TF_CO_RETURN_IF_ERROR(CheckSameStore(devices, copies, newest->superblock));
+  absl::StatusOr<std::vector<BlockDevice*>> ordered = InOrder(devices, copies);
+  TF_CO_RETURN_IF_ERROR(ordered);
+  devices = *std::move(ordered);
+  co_return newest->superblock;
+}
+
+Task<absl::StatusOr<Superblock>> UpdateSuperblock(std::vector<BlockDevice*> devices,
+                                                  Superblock superblock) {
+  TF_CHECK_EQ(devices.size(), superblock.disk_ids.size());
+  TF_CO_RETURN_IF_ERROR(CheckSuperblock(superblock));
+  ++superblock.version;
+  for (size_t place = 0; place < devices.size(); ++place) {
+    absl::Status written = co_await WriteCopy(devices[place], {superblock, place});
+    TF_CO_RETURN_IF_ERROR(written);
+  }
+  co_return superblock;
+}
+
+}  // namespace twofold
