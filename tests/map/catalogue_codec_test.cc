@@ -184,7 +184,7 @@ TEST(CatalogueCodec, NoChangedByteMakesACatalogueThatCannotBeUsed) {
   }
   // Stamps, sizes and names may be others; ids and positions hang together.
   EXPECT_GT(accepted, 0);
-  EXPECT_GT(refused, accepted);
+  EXPECT_GT(refused, 500);
 }
 
 }  // namespace
