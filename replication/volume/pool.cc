@@ -1,0 +1,296 @@
+#include "replication/volume/pool.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "replication/pair/membership.h"
+#include "replication/volume/pool_state.h"
+#include "storage/base/check.h"
+#include "storage/base/limits.h"
+#include "storage/base/log.h"
+#include "storage/base/status_macros.h"
+
+namespace twofold {
+namespace {
+
+// Old blocks of read-modify-writes under way in all volumes; further ones wait.
+constexpr size_t kScratchBytes = size_t{1} << 20;
+
+std::vector<Replica*> Pointers(const std::vector<std::unique_ptr<Replica>>& replicas) {
+  std::vector<Replica*> pointers;
+  for (const auto& replica : replicas) pointers.push_back(replica.get());
+  return pointers;
+}
+
+StreamEnd EndOf(const Attached& attached, VolumeId volume) {
+  const auto it = attached.streams.find(volume);
+  return it == attached.streams.end() ? StreamEnd() : it->second;
+}
+
+absl::Status NoVolume(const std::string& name) {
+  return absl::NotFoundError(absl::StrCat("there is no volume ", name));
+}
+
+Task<void> CloseParts(Pool::Parts* parts) {
+  for (const auto& replica : parts->replicas) co_await replica->Stop();
+  co_await parts->witness->Close();
+}
+
+}  // namespace
+
+// ---- PoolState ----------------------------------------------------------------------------------
+
+PoolState::PoolState(Pool::Parts parts_in, const Attached& attached)
+    : parts(std::move(parts_in)),
+      membership(attached.membership),
+      set(Pointers(parts.replicas), attached.membership.generation),
+      buffers(parts.buffer_pool_bytes),
+      scratch(kScratchBytes),
+      catalogue_stream(kCatalogueVolume, &set, EndOf(attached, kCatalogueVolume).position,
+                       EndOf(attached, kCatalogueVolume).last_stamp) {
+  for (const auto& [id, record] : catalogue().volumes()) {
+    const StreamEnd end = EndOf(attached, id);
+    volumes[id] = std::make_unique<Volume>(record, volume_parts(), end.position, end.last_stamp);
+  }
+}
+
+absl::StatusOr<Volume*> PoolState::FindVolume(const std::string& name) {
+  const VolumeRecord* record = catalogue().FindVolume(name);
+  if (record == nullptr) return NoVolume(name);
+  const auto it = volumes.find(record->id);
+  if (it == volumes.end()) return NoVolume(name);  // its creation is just coming to an end
+  return it->second.get();
+}
+
+absl::StatusOr<const SnapshotRecord*> PoolState::FindSnapshot(const SnapshotName& name) const {
+  const VolumeRecord* volume = catalogue().FindVolume(name.volume);
+  if (volume == nullptr) return NoVolume(name.volume);
+  const SnapshotRecord* snapshot = catalogue().FindSnapshot(volume->id, name.snapshot);
+  if (snapshot != nullptr) return snapshot;
+  return absl::NotFoundError(absl::StrCat("there is no snapshot ", name.ToString()));
+}
+
+VolumeInfo PoolState::Describe(const VolumeRecord& record) const {
+  VolumeInfo info;
+  info.name = record.name;
+  info.id = record.id;
+  info.size_bytes = record.size_bytes;
+  info.ack = static_cast<AckMode>(record.ack);
+  info.timeline = record.current_timeline;
+  info.created = record.created;
+  info.state = set.health().ok() ? "online" : std::string(set.health().message());
+  for (const auto& [id, snapshot] : catalogue().snapshots()) {
+    if (snapshot.volume == record.id) ++info.snapshots;
+  }
+  const auto it = volumes.find(record.id);
+  if (it != volumes.end()) {
+    info.position = it->second->position();
+    info.mounts = it->second->head_mounts() + it->second->snapshot_mounts();
+  }
+  return info;
+}
+
+SnapshotInfo PoolState::Describe(const SnapshotRecord& record) const {
+  SnapshotInfo info;
+  const auto volume = catalogue().volumes().find(record.volume);
+  if (volume != catalogue().volumes().end()) info.volume = volume->second.name;
+  info.name = record.name;
+  info.id = record.id;
+  info.group = record.group;
+  info.timeline = record.timeline;
+  info.position = record.position;
+  info.created = record.created;
+  info.size_bytes = record.size_bytes;
+  info.before_rollback = record.before_rollback;
+  return info;
+}
+
+Task<absl::Status> PoolState::AppendToCatalogue(LogEntry entry) {
+  Change change;
+  change.Add(std::move(entry), {});
+  Reservation room(&set);
+  absl::Status status = co_await room.Take(BlockCount(0), 1, /*emergency=*/true);
+  TF_CO_RETURN_IF_ERROR(status);
+  TF_CO_RETURN_IF_ERROR(set.health());
+  room.Use();
+  co_return co_await catalogue_stream.Append(&change, /*hold=*/nullptr);
+}
+
+void PoolState::Reap() {
+  std::erase_if(deleted, [](const std::unique_ptr<Volume>& volume) {
+    return volume->head_mounts() + volume->snapshot_mounts() == 0;
+  });
+}
+
+// ---- Pool: opening and stopping -----------------------------------------------------------------
+
+Pool::Pool(std::unique_ptr<PoolState> state) : state_(std::move(state)) {}
+
+Pool::~Pool() { TF_CHECK(state_->stopped) << "Stop() was not called"; }
+
+Task<absl::Status> Pool::Format(Witness* witness, std::string pool_id,
+                                std::vector<std::string> store_ids) {
+  absl::StatusOr<Membership> first = FirstMembership(std::move(pool_id), std::move(store_ids));
+  TF_CO_RETURN_IF_ERROR(first);
+  co_return co_await witness->CompareAndSwap(Generation(0), 0, *std::move(first));
+}
+
+Task<absl::StatusOr<std::unique_ptr<Pool>>> Pool::Attach(Parts parts) {
+  absl::Status status;
+  // An unaligned request of the largest size takes the next power of two.
+  if (parts.buffer_pool_bytes < 2 * kMaxNbdRequestBytes) {
+    status = absl::InvalidArgumentError(
+        absl::StrCat("the buffer pool has ", parts.buffer_pool_bytes, " bytes, it needs at least ",
+                     2 * kMaxNbdRequestBytes));
+  } else {
+    absl::StatusOr<Attached> attached =
+        co_await AttachReplicas(parts.witness.get(), Pointers(parts.replicas));
+    if (attached.ok()) {
+      co_return std::unique_ptr<Pool>(
+          new Pool(std::make_unique<PoolState>(std::move(parts), *attached)));
+    }
+    status = attached.status();
+  }
+  co_await CloseParts(&parts);
+  co_return status;
+}
+
+Task<void> Pool::Stop() {
+  TF_CHECK(!state_->stopped);
+  const AsyncMutex::Guard lock = co_await state_->admin.Lock();
+  state_->stopped = true;
+  for (const auto& [id, volume] : state_->volumes) {
+    volume->RevokeAllMounts("the daemon is stopping");
+    if (!volume->admission_closed()) co_await volume->CloseAdmission();
+    co_await volume->WaitForCalls();
+  }
+  for (const auto& volume : state_->deleted) co_await volume->WaitForCalls();
+  co_await CloseParts(&state_->parts);
+}
+
+// ---- Pool: looking ------------------------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<Mount>> Pool::OpenMount(const std::string& export_name) {
+  if (state_->stopped) return absl::UnavailableError("the daemon is stopping");
+  const size_t at = export_name.find('@');
+  TF_ASSIGN_OR_RETURN(Volume* const volume, state_->FindVolume(export_name.substr(0, at)));
+  if (volume->admission_closed()) {
+    return absl::UnavailableError(
+        absl::StrCat(volume->name(), " is just being changed; connect again"));
+  }
+  if (at == std::string::npos) {
+    return std::make_unique<Mount>(volume, export_name, volume->timeline(), kLastPosition, 0);
+  }
+  TF_ASSIGN_OR_RETURN(const SnapshotRecord* const snapshot,
+                      state_->FindSnapshot({volume->name(), export_name.substr(at + 1)}));
+  if (state_->snapshot_in_deletion == snapshot->id) {
+    return absl::NotFoundError(absl::StrCat(export_name, " is just being deleted"));
+  }
+  return std::make_unique<Mount>(volume, export_name, snapshot->timeline, snapshot->position,
+                                 snapshot->size_bytes);
+}
+
+std::vector<std::string> Pool::ExportNames() const {
+  std::vector<std::string> names;
+  const Catalogue& catalogue = state_->catalogue();
+  for (const auto& [id, volume] : catalogue.volumes()) names.push_back(volume.name);
+  for (const auto& [id, snapshot] : catalogue.snapshots()) {
+    const auto volume = catalogue.volumes().find(snapshot.volume);
+    if (volume == catalogue.volumes().end()) continue;
+    names.push_back(SnapshotName{volume->second.name, snapshot.name}.ToString());
+  }
+  return names;
+}
+
+std::vector<VolumeInfo> Pool::Volumes() const {
+  std::vector<VolumeInfo> infos;
+  for (const auto& [id, record] : state_->catalogue().volumes()) {
+    infos.push_back(state_->Describe(record));
+  }
+  return infos;
+}
+
+absl::StatusOr<VolumeInfo> Pool::FindVolume(const std::string& name) const {
+  const VolumeRecord* record = state_->catalogue().FindVolume(name);
+  if (record == nullptr) return NoVolume(name);
+  return state_->Describe(*record);
+}
+
+absl::StatusOr<std::vector<SnapshotInfo>> Pool::Snapshots(
+    const std::optional<std::string>& volume) const {
+  const VolumeRecord* only = nullptr;
+  if (volume.has_value()) {
+    only = state_->catalogue().FindVolume(*volume);
+    if (only == nullptr) return NoVolume(*volume);
+  }
+  std::vector<SnapshotInfo> infos;
+  for (const auto& [id, record] : state_->catalogue().snapshots()) {
+    if (only == nullptr || record.volume == only->id) infos.push_back(state_->Describe(record));
+  }
+  return infos;
+}
+
+PoolInfo Pool::Info() const {
+  const absl::Status health = state_->set.CheckHealth();
+  PoolInfo info;
+  info.pool_id = state_->membership.pool_id;
+  info.generation = state_->membership.generation;
+  info.membership_version = state_->membership.version;
+  info.state = health.ok() ? "healthy" : std::string(health.message());
+  info.witness = state_->parts.witness->name();
+  info.buffer_pool_used_bytes = state_->buffers.used_bytes();
+  info.buffer_pool_capacity_bytes = state_->buffers.capacity_bytes();
+  for (const Replica* replica : state_->set.in_sync()) {
+    const ReplicaStatus status = replica->status();
+    ReplicaInfo& item = info.replicas.emplace_back();
+    item.set = replica->set_name();
+    item.place = replica->place();
+    item.state = status.failed ? "failed" : "in-sync";
+    item.reason = status.reason;
+    item.capacity_bytes = status.capacity_blocks * kBlockSize;
+    item.used_bytes = status.used_blocks * kBlockSize;
+    item.live_bytes = status.live_blocks * kBlockSize;
+    item.free_segments = status.free_segments;
+    item.segments = status.segments;
+    item.incarnation = status.incarnation.value();
+    item.bad_blocks_seen = status.bad_blocks_seen;
+  }
+  return info;
+}
+
+// ---- Pool: changing -----------------------------------------------------------------------------
+
+Task<absl::StatusOr<VolumeInfo>> Pool::CreateVolume(std::string name, uint64_t size_bytes,
+                                                    AckMode ack) {
+  const AsyncMutex::Guard lock = co_await state_->admin.Lock();
+  co_return co_await twofold::CreateVolume(state_.get(), std::move(name), size_bytes, ack);
+}
+
+Task<absl::StatusOr<VolumeInfo>> Pool::ResizeVolume(std::string name, uint64_t size_bytes,
+                                                    bool force) {
+  const AsyncMutex::Guard lock = co_await state_->admin.Lock();
+  co_return co_await twofold::ResizeVolume(state_.get(), std::move(name), size_bytes, force);
+}
+
+Task<absl::Status> Pool::DeleteVolume(std::string name, bool force) {
+  const AsyncMutex::Guard lock = co_await state_->admin.Lock();
+  co_return co_await twofold::DeleteVolume(state_.get(), std::move(name), force);
+}
+
+Task<absl::StatusOr<std::vector<SnapshotInfo>>> Pool::CreateSnapshots(
+    std::vector<SnapshotName> names) {
+  const AsyncMutex::Guard lock = co_await state_->admin.Lock();
+  co_return co_await twofold::CreateSnapshots(state_.get(), std::move(names));
+}
+
+Task<absl::Status> Pool::DeleteSnapshot(SnapshotName name) {
+  const AsyncMutex::Guard lock = co_await state_->admin.Lock();
+  co_return co_await twofold::DeleteSnapshot(state_.get(), std::move(name));
+}
+
+Task<absl::StatusOr<SnapshotInfo>> Pool::Rollback(SnapshotName name, bool force) {
+  const AsyncMutex::Guard lock = co_await state_->admin.Lock();
+  co_return co_await twofold::Rollback(state_.get(), std::move(name), force);
+}
+
+}  // namespace twofold

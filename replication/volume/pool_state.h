@@ -1,0 +1,69 @@
+// What a pool is made of; shared by pool.cc (opening, looking, stopping) and pool_admin.cc
+// (changing).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "replication/pair/attach.h"
+#include "replication/pair/replica_set.h"
+#include "replication/volume/pool.h"
+#include "replication/volume/stream.h"
+#include "replication/volume/volume.h"
+#include "storage/io/buffer_pool.h"
+#include "storage/map/catalogue.h"
+#include "storage/runtime/sync.h"
+
+namespace twofold {
+
+class PoolState {
+ public:
+  // `parts` were attached with the result `attached`.
+  PoolState(Pool::Parts parts, const Attached& attached);
+
+  const Catalogue& catalogue() const { return set.catalogue(); }
+  VolumeParts volume_parts() { return {&set, &buffers, &scratch}; }
+
+  // kNotFound with the name. The pointer is good until the next suspension.
+  absl::StatusOr<Volume*> FindVolume(const std::string& name);
+  absl::StatusOr<const SnapshotRecord*> FindSnapshot(const SnapshotName& name) const;
+
+  VolumeInfo Describe(const VolumeRecord& record) const;
+  SnapshotInfo Describe(const SnapshotRecord& record) const;
+
+  // Appends one record to the catalogue's stream (R39). Committed and durable when it returns OK.
+  Task<absl::Status> AppendToCatalogue(LogEntry entry);
+
+  // Destroys deleted volumes whose last mount has gone.
+  void Reap();
+
+  Pool::Parts parts;
+  const Membership membership;
+  ReplicaSet set;
+  BufferPool buffers;
+  BufferPool scratch;
+  Stream catalogue_stream;
+  std::map<VolumeId, std::unique_ptr<Volume>> volumes;
+  std::vector<std::unique_ptr<Volume>> deleted;  // until their mounts have gone
+  std::optional<SnapshotId> snapshot_in_deletion;
+  AsyncMutex admin;  // one administrative call at a time
+  bool stopped = false;
+};
+
+// The bodies of Pool's administrative calls (pool_admin.cc); the caller holds `admin`.
+Task<absl::StatusOr<VolumeInfo>> CreateVolume(PoolState* pool, std::string name,
+                                              uint64_t size_bytes, AckMode ack);
+Task<absl::StatusOr<VolumeInfo>> ResizeVolume(PoolState* pool, std::string name,
+                                              uint64_t size_bytes, bool force);
+Task<absl::Status> DeleteVolume(PoolState* pool, std::string name, bool force);
+Task<absl::StatusOr<std::vector<SnapshotInfo>>> CreateSnapshots(PoolState* pool,
+                                                                std::vector<SnapshotName> names);
+Task<absl::Status> DeleteSnapshot(PoolState* pool, SnapshotName name);
+Task<absl::StatusOr<SnapshotInfo>> Rollback(PoolState* pool, SnapshotName name, bool force);
+
+}  // namespace twofold
