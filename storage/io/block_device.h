@@ -51,7 +51,9 @@ class BlockDevice {
   // empty.
   virtual Task<absl::StatusOr<std::vector<std::string>>> List(std::string folder) = 0;
 
-  // Opens `path` (relative, at most one folder deep; the folder is made when needed).
+  // Opens `path` (relative, at most one folder deep; the folder is made when needed). A file that
+  // is open already keeps its handle. A created file is durable once it is allocated; until then a
+  // crash may leave it, with any size, or not.
   virtual Task<absl::StatusOr<FileHandle>> Open(std::string path, OpenMode mode) = 0;
 
   // Bytes, a multiple of kBlockSize for files that Allocate made.
@@ -61,8 +63,8 @@ class BlockDevice {
   // its directory entry durable (R16): later writes into it touch no metadata of the file system.
   virtual Task<absl::Status> Allocate(FileHandle file, uint64_t bytes) = 0;
 
-  // Fills all pieces from `offset` on; reading past the end is kOutOfRange. The pieces and what
-  // they point to stay untouched by the caller until it returns.
+  // Fills all pieces from `offset` on; reading or writing past the end is kOutOfRange. The pieces
+  // and what they point to stay untouched by the caller until it returns.
   virtual Task<absl::Status> Read(FileHandle file, uint64_t offset,
                                   absl::Span<const iovec> pieces) = 0;
 
@@ -74,7 +76,10 @@ class BlockDevice {
   // Makes everything written to the file before durable.
   virtual Task<absl::Status> Sync(FileHandle file) = 0;
 
-  // Removes a file that is not open, durably.
+  // Gives up a handle; nothing may be under way on it. Not needed before Close.
+  virtual Task<void> CloseFile(FileHandle file) = 0;
+
+  // Removes a file, durably. kFailedPrecondition while it is open.
   virtual Task<absl::Status> Remove(std::string path) = 0;
 
   // Bytes that could still be allocated in this directory.

@@ -31,9 +31,23 @@ class Offload {
   ~Offload();
 
   // Runs `function` (no arguments, returns a value) on another thread. It may touch only what it
-  // owns or what is thread-safe.
+  // owns or what is thread-safe. It is moved into the task at once, a named one too:
+  //   auto load = [path] { return Load(path); };
+  //   absl::StatusOr<Foo> foo = co_await offload.Run(load);
   template <typename F>
-  Task<std::invoke_result_t<F>> Run(F function) {
+  Task<std::invoke_result_t<std::decay_t<F>>> Run(F&& function) {
+    static_assert(
+        std::is_lvalue_reference_v<F> || std::is_trivially_destructible_v<F>,
+        "g++ 12 destroys a temporary lambda in an awaited expression twice: name it first");
+    return RunOwned<std::decay_t<F>>(std::move(function));
+  }
+
+  // Finishes what was submitted and joins the threads.
+  void Stop();
+
+ private:
+  template <typename F>
+  Task<std::invoke_result_t<F>> RunOwned(F function) {
     if (in_place_) co_return function();
     using Result = std::invoke_result_t<F>;
     std::optional<Result> result;
@@ -42,10 +56,6 @@ class Offload {
     co_return std::move(*result);
   }
 
-  // Finishes what was submitted and joins the threads.
-  void Stop();
-
- private:
   struct Awaiter {
     Offload& offload;
     std::function<void()> work;

@@ -5,10 +5,17 @@
 // symmetric transfer: g++ 12 does not turn it into a tail call at -O0 or under the sanitizers, and
 // a loop over ready children would overflow the stack.
 //
-// Rules for coroutines under g++ 12: parameters by value (or references that outlive the task); no
-// capturing lambda as a coroutine; `co_await` only as a statement, an initializer or after
-// `co_return`. A task that has started must run to its end before it is destroyed: the kernel may
-// own its buffers. No exceptions: one that escapes a task ends the process.
+// Rules for coroutines under g++ 12:
+// - parameters by value (or references that outlive the task); no capturing lambda as a coroutine;
+// - `co_await` only as a statement, an initializer or after `co_return`;
+// - no lambda and no aggregate (braced, or parenthesized) as a temporary anywhere in an expression
+// with
+//   `co_await`, if its captures or members need destruction: they are destroyed twice. Name it
+//   first and move it in, or make the task first and await it then. Constructors, functions that
+//   return an aggregate, and conversions are fine.
+//
+// A task that has started must run to its end before it is destroyed: the kernel may own its
+// buffers. No exceptions: one that escapes a task ends the process.
 #pragma once
 
 #include <coroutine>
