@@ -41,9 +41,10 @@ inline constexpr uint64_t kCheckpointEntries = 250'000;          // M9
 inline constexpr uint64_t kCheckpointBytes = uint64_t{1} << 30;  // M9
 inline constexpr size_t kDefaultMapCacheBytes = size_t{128} << 20;
 inline constexpr size_t kMaxPartialChunks = 16'384;  // M10: at the bound new batches wait
-inline constexpr size_t kMaxBaseReads = 8;     // bases of partial chunks read at a time
-inline constexpr size_t kMaxLookupReads = 16;  // chunks of one lookup read at a time
-inline constexpr size_t kMaxZeroedChunks = 64;  // a trim over more of them becomes a tombstone (R38)
+inline constexpr size_t kMaxBaseReads = 8;           // bases of partial chunks read at a time
+inline constexpr size_t kMaxLookupReads = 16;        // chunks of one lookup read at a time
+inline constexpr size_t kMaxZeroedChunks =
+    64;  // a trim over more of them becomes a tombstone (R38)
 inline constexpr size_t kMaxTombstones = 1024;  // at the bound new batches wait
 // Chunks that wait for a checkpoint: bounded by the map cache, or this where that is smaller.
 inline constexpr size_t kMinDirtyMapBytes = size_t{4} << 20;
