@@ -69,7 +69,14 @@ inline constexpr size_t kNbdReceiveBufferBytes = size_t{128} << 10;   // per con
 
 // ---- Control ------------------------------------------------------------------------------------
 inline constexpr size_t kMaxControlRequestBytes = size_t{64} << 10;
-inline constexpr size_t kMaxControlConnections = 32;
+inline constexpr size_t kMaxControlHeaderBytes = size_t{8} << 10;  // request line and header fields
+inline constexpr size_t kMaxControlJsonDepth = 8;
+inline constexpr size_t kMaxControlConnections = 32;          // a further one is told so and closed
+inline constexpr uint64_t kControlReceiveTimeoutMs = 10'000;  // of one request, from its first byte
+inline constexpr uint64_t kControlIdleTimeoutMs = 60'000;     // of a connection between requests
+inline constexpr uint64_t kControlSendTimeoutMs = 10'000;     // for a client to take an answer
+inline constexpr uint64_t kControlAnswerTimeoutMs = 600'000;  // how long the command line waits
+inline constexpr size_t kMaxControlAnswerBytes = size_t{256} << 20;  // what the command line takes
 
 // ---- Runtime ------------------------------------------------------------------------------------
 inline constexpr unsigned kRingEntries = 1024;

@@ -1,0 +1,18 @@
+// An answer of the control API as HTTP carries it.
+#pragma once
+
+#include <string>
+
+#include "tools/control/request.h"
+
+namespace twofold::control {
+
+struct Answer {
+  unsigned http_status = 200;
+  std::string body;   // JSON
+  std::string allow;  // the Allow header of a 405
+};
+
+Answer ErrorAnswer(const ApiError& error);
+
+}  // namespace twofold::control

@@ -1,0 +1,105 @@
+#include "tools/control/api.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "storage/base/check.h"
+#include "storage/base/log.h"
+#include "tools/control/status_codes.h"
+
+namespace twofold::control {
+namespace {
+
+Answer Done(std::string body) { return {.http_status = 200, .body = std::move(body), .allow = ""}; }
+Answer Created(std::string body) {
+  return {.http_status = 201, .body = std::move(body), .allow = ""};
+}
+Answer Failed(const absl::Status& status) { return ErrorAnswer(ErrorFromStatus(status)); }
+
+Task<Answer> Run(Pool* pool, const DaemonInfo* daemon, GetStatus) {
+  co_return Done(EncodeStatus(pool->Info(), *daemon));
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo* daemon, ListVolumes) {
+  co_return Done(EncodeVolumes(pool->Volumes(), *daemon));
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo* daemon, ShowVolume request) {
+  const absl::StatusOr<VolumeInfo> volume = pool->FindVolume(request.name);
+  if (!volume.ok()) co_return Failed(volume.status());
+  co_return Done(EncodeVolume(*volume, *daemon));
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo* daemon, ListSnapshots request) {
+  const absl::StatusOr<std::vector<SnapshotInfo>> snapshots = pool->Snapshots(request.volume);
+  if (!snapshots.ok()) co_return Failed(snapshots.status());
+  co_return Done(EncodeSnapshots(*snapshots, *daemon));
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo* daemon, CreateVolume request) {
+  const absl::StatusOr<VolumeInfo> volume =
+      co_await pool->CreateVolume(request.name, request.size_bytes, request.ack);
+  if (!volume.ok()) co_return Failed(volume.status());
+  co_return Created(EncodeVolume(*volume, *daemon));
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo* daemon, ResizeVolume request) {
+  const absl::StatusOr<VolumeInfo> volume =
+      co_await pool->ResizeVolume(request.name, request.size_bytes, request.force);
+  if (!volume.ok()) co_return Failed(volume.status());
+  co_return Done(EncodeVolume(*volume, *daemon));
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo*, DeleteVolume request) {
+  const absl::Status status = co_await pool->DeleteVolume(request.name, request.force);
+  if (!status.ok()) co_return Failed(status);
+  co_return Done(EncodeDeleted(request.name));
+}
+
+// ParseRequest has checked the name.
+SnapshotName Named(const std::string& text) {
+  absl::StatusOr<SnapshotName> name = SnapshotName::Parse(text);
+  TF_CHECK(name.ok());
+  return *std::move(name);
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo* daemon, CreateSnapshots request) {
+  std::vector<SnapshotName> names;
+  for (const std::string& text : request.names) names.push_back(Named(text));
+  const absl::StatusOr<std::vector<SnapshotInfo>> snapshots =
+      co_await pool->CreateSnapshots(std::move(names));
+  if (!snapshots.ok()) co_return Failed(snapshots.status());
+  co_return Created(EncodeSnapshots(*snapshots, *daemon));
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo*, DeleteSnapshot request) {
+  const absl::Status status = co_await pool->DeleteSnapshot(Named(request.name));
+  if (!status.ok()) co_return Failed(status);
+  co_return Done(EncodeDeleted(request.name));
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo* daemon, Rollback request) {
+  const absl::StatusOr<SnapshotInfo> kept =
+      co_await pool->Rollback(Named(request.snapshot), request.force);
+  if (!kept.ok()) co_return Failed(kept.status());
+  co_return Done(EncodeRollback(request.snapshot, *kept, *daemon));
+}
+
+}  // namespace
+
+Task<Answer> Execute(Pool* pool, const DaemonInfo* daemon, Request request) {
+  const RequestMessage message = EncodeRequest(request);
+  Task<Answer> run =
+      std::visit([pool, daemon](auto concrete) { return Run(pool, daemon, std::move(concrete)); },
+                 std::move(request));
+  Answer answer = co_await std::move(run);
+  if (message.method != "GET") {
+    TF_LOG(INFO) << "control: " << message.method << " " << message.target << " " << message.body
+                 << ": " << answer.http_status
+                 << (answer.http_status < 300 ? "" : " " + answer.body);
+  }
+  co_return answer;
+}
+
+}  // namespace twofold::control

@@ -1,0 +1,68 @@
+// What the pool tells of itself, as JSON (docs/control-api.md): the answers of the API, and the
+// output of the commands with --json. Names and meanings of fields stay; new ones may come, so
+// decoders skip what they don't know. Sizes are bytes, times RFC 3339 in UTC, positions
+// "generation.seq".
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "replication/volume/pool.h"
+#include "tools/control/request.h"
+
+namespace twofold::control {
+
+// What the daemon tells besides its pool.
+struct DaemonInfo {
+  std::string version;
+  uint64_t pid = 0;
+  WallNanos started = 0;
+  std::vector<std::string> nbd;  // endpoints, "127.0.0.1:10809" or "unix:PATH"
+};
+
+// Where an export is found: "nbd://127.0.0.1:10809/vol", "nbd+unix:///vol?socket=/run/nbd.sock"
+// (the NBD project's doc/uri.md).
+std::string NbdUri(const std::string& endpoint, const std::string& export_name);
+
+// Each volume and each snapshot comes with its NBD URIs.
+std::string EncodeVolume(const VolumeInfo& volume, const DaemonInfo& daemon);
+// {"volumes": [...]}
+std::string EncodeVolumes(const std::vector<VolumeInfo>& volumes, const DaemonInfo& daemon);
+// {"snapshots": [...]}
+std::string EncodeSnapshots(const std::vector<SnapshotInfo>& snapshots, const DaemonInfo& daemon);
+// {"rolled_back_to": "vol@snap", "kept_as": {snapshot}}
+std::string EncodeRollback(const std::string& snapshot, const SnapshotInfo& kept_as,
+                           const DaemonInfo& daemon);
+std::string EncodeStatus(const PoolInfo& pool, const DaemonInfo& daemon);
+std::string EncodeDeleted(const std::string& name);  // {"deleted": "name"}
+std::string EncodeError(const ApiError& error);      // {"error": {"code": ..., "message": ...}}
+
+// kDataLoss, with the field, where the text is not what the encoder makes.
+struct VolumeAnswer {
+  VolumeInfo info;
+  std::vector<std::string> uris;
+};
+struct SnapshotAnswer {
+  SnapshotInfo info;
+  std::vector<std::string> uris;
+};
+struct StatusAnswer {
+  PoolInfo pool;
+  DaemonInfo daemon;
+};
+absl::StatusOr<VolumeAnswer> DecodeVolume(absl::string_view text);
+absl::StatusOr<std::vector<VolumeAnswer>> DecodeVolumes(absl::string_view text);
+absl::StatusOr<std::vector<SnapshotAnswer>> DecodeSnapshots(absl::string_view text);
+absl::StatusOr<SnapshotAnswer> DecodeRollback(absl::string_view text);  // kept_as
+absl::StatusOr<StatusAnswer> DecodeStatus(absl::string_view text);
+// The error that an answer carries; kUnknown with the text where it carries none.
+absl::Status DecodeError(unsigned http_status, absl::string_view text);
+
+// "2026-11-22T10:42:07.5Z", and back.
+std::string FormatTime(WallNanos time);
+absl::StatusOr<WallNanos> ParseTime(const std::string& text);
+
+}  // namespace twofold::control

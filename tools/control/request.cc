@@ -1,0 +1,337 @@
+#include "tools/control/request.h"
+
+#include <boost/json.hpp>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "replication/volume/names.h"
+#include "storage/base/limits.h"
+#include "storage/base/status_macros.h"
+#include "tools/control/json_fields.h"
+#include "tools/control/percent.h"
+#include "tools/control/status_codes.h"
+
+namespace twofold::control {
+namespace {
+
+namespace json = boost::json;
+
+// A message taken apart, before it is known what it asks for.
+struct Parts {
+  std::vector<std::string> path;             // decoded, without "v1"
+  std::map<std::string, std::string> query;  // decoded
+  json::value body;
+};
+
+absl::StatusOr<std::map<std::string, std::string>> ParseQuery(absl::string_view text) {
+  std::map<std::string, std::string> query;
+  if (text.empty()) return query;
+  for (absl::string_view piece : absl::StrSplit(text, '&')) {
+    const std::pair<absl::string_view, absl::string_view> pair =
+        absl::StrSplit(piece, absl::MaxSplits('=', 1));
+    TF_ASSIGN_OR_RETURN(std::string key, PercentDecode(pair.first));
+    TF_ASSIGN_OR_RETURN(std::string value, PercentDecode(pair.second));
+    if (!query.emplace(key, std::move(value)).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("query parameter \"", absl::Utf8SafeCHexEscape(key), "\" is given twice"));
+    }
+  }
+  return query;
+}
+
+// Takes parameters out of the query, and complains of what is left.
+class QueryFields {
+ public:
+  explicit QueryFields(std::map<std::string, std::string> query) : query_(std::move(query)) {}
+
+  std::optional<std::string> String(const std::string& name) {
+    known_.push_back(name);
+    auto node = query_.extract(name);
+    if (node.empty()) return std::nullopt;
+    return std::move(node.mapped());
+  }
+  bool Bool(const std::string& name) {
+    const std::optional<std::string> value = String(name);
+    if (value && *value != "true" && *value != "false") {
+      status_ = absl::InvalidArgumentError(
+          absl::StrCat("query parameter \"", name, "\" must be true or false"));
+    }
+    return value == "true";
+  }
+  absl::Status Finish() const {
+    if (!status_.ok() || query_.empty()) return status_;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "unknown query parameter \"", absl::Utf8SafeCHexEscape(query_.begin()->first), "\"; ",
+        known_.empty() ? "none is taken here"
+                       : absl::StrCat("known are: ", absl::StrJoin(known_, ", "))));
+  }
+
+ private:
+  std::map<std::string, std::string> query_;
+  std::vector<std::string> known_;
+  absl::Status status_;
+};
+
+absl::Status CheckSnapshotName(const std::string& name) {
+  return SnapshotName::Parse(name).status();
+}
+
+absl::Status CheckSize(uint64_t size_bytes) {
+  if (size_bytes == 0 || size_bytes > kMaxVolumeBytes || size_bytes % kBlockSize != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("field \"size_bytes\" must be a multiple of ",
+                                                   kBlockSize, " from ", kBlockSize, " to ",
+                                                   kMaxVolumeBytes, "; it is ", size_bytes));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status NoQuery(const Parts& parts) { return QueryFields(parts.query).Finish(); }
+
+absl::StatusOr<Request> ParseGetStatus(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  return GetStatus{};
+}
+
+absl::StatusOr<Request> ParseListVolumes(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  return ListVolumes{};
+}
+
+absl::StatusOr<Request> ParseCreateVolume(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  JsonFields fields(parts.body);
+  CreateVolume request;
+  request.name = fields.String("name");
+  request.size_bytes = fields.Uint64("size_bytes");
+  const std::optional<std::string> ack = fields.OptionalString("ack");
+  TF_RETURN_IF_ERROR(fields.Finish());
+  TF_RETURN_IF_ERROR(CheckName(request.name));
+  TF_RETURN_IF_ERROR(CheckSize(request.size_bytes));
+  if (ack) {
+    TF_ASSIGN_OR_RETURN(request.ack, ParseAckMode(*ack));
+  }
+  return request;
+}
+
+absl::StatusOr<Request> ParseShowVolume(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  TF_RETURN_IF_ERROR(CheckName(parts.path[1]));
+  return ShowVolume{parts.path[1]};
+}
+
+absl::StatusOr<Request> ParseResizeVolume(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  TF_RETURN_IF_ERROR(CheckName(parts.path[1]));
+  JsonFields fields(parts.body);
+  ResizeVolume request{.name = parts.path[1]};
+  request.size_bytes = fields.Uint64("size_bytes");
+  request.force = fields.OptionalBool("force").value_or(false);
+  TF_RETURN_IF_ERROR(fields.Finish());
+  TF_RETURN_IF_ERROR(CheckSize(request.size_bytes));
+  return request;
+}
+
+absl::StatusOr<Request> ParseDeleteVolume(const Parts& parts) {
+  TF_RETURN_IF_ERROR(CheckName(parts.path[1]));
+  QueryFields query(parts.query);
+  DeleteVolume request{.name = parts.path[1], .force = query.Bool("force")};
+  TF_RETURN_IF_ERROR(query.Finish());
+  return request;
+}
+
+absl::StatusOr<Request> ParseListSnapshots(const Parts& parts) {
+  QueryFields query(parts.query);
+  ListSnapshots request{.volume = query.String("volume")};
+  TF_RETURN_IF_ERROR(query.Finish());
+  if (request.volume) TF_RETURN_IF_ERROR(CheckName(*request.volume));
+  return request;
+}
+
+absl::StatusOr<Request> ParseCreateSnapshots(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  JsonFields fields(parts.body);
+  CreateSnapshots request{.names = fields.Strings("names")};
+  TF_RETURN_IF_ERROR(fields.Finish());
+  if (request.names.empty() || request.names.size() > kMaxGroupMembers) {
+    return absl::InvalidArgumentError(absl::StrCat("field \"names\" must hold 1 to ",
+                                                   kMaxGroupMembers, " names, it holds ",
+                                                   request.names.size()));
+  }
+  std::set<std::string> volumes;
+  for (const std::string& text : request.names) {
+    TF_ASSIGN_OR_RETURN(SnapshotName name, SnapshotName::Parse(text));
+    if (!volumes.insert(name.volume).second) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "volume \"", name.volume,
+          "\" is named twice; one instant gives one snapshot of each volume, so name it once"));
+    }
+  }
+  return request;
+}
+
+absl::StatusOr<Request> ParseDeleteSnapshot(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  TF_RETURN_IF_ERROR(CheckSnapshotName(parts.path[1]));
+  return DeleteSnapshot{parts.path[1]};
+}
+
+absl::StatusOr<Request> ParseRollback(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  JsonFields fields(parts.body);
+  Rollback request{.snapshot = fields.String("snapshot")};
+  request.force = fields.OptionalBool("force").value_or(false);
+  TF_RETURN_IF_ERROR(fields.Finish());
+  TF_RETURN_IF_ERROR(CheckSnapshotName(request.snapshot));
+  return request;
+}
+
+struct Route {
+  const char* noun;  // first part of the path
+  size_t parts;      // of the path, the noun included
+  const char* method;
+  bool takes_body;
+  absl::StatusOr<Request> (*parse)(const Parts&);
+};
+
+constexpr Route kRoutes[] = {
+    {"status", 1, "GET", false, ParseGetStatus},
+    {"volumes", 1, "GET", false, ParseListVolumes},
+    {"volumes", 1, "POST", true, ParseCreateVolume},
+    {"volumes", 2, "GET", false, ParseShowVolume},
+    {"volumes", 2, "PATCH", true, ParseResizeVolume},
+    {"volumes", 2, "DELETE", false, ParseDeleteVolume},
+    {"snapshots", 1, "GET", false, ParseListSnapshots},
+    {"snapshots", 1, "POST", true, ParseCreateSnapshots},
+    {"snapshots", 2, "DELETE", false, ParseDeleteSnapshot},
+    {"rollback", 1, "POST", true, ParseRollback},
+};
+
+// The path without "/v1/", in decoded parts; kNotFound when it is another tree.
+absl::StatusOr<std::vector<std::string>> ParsePath(absl::string_view path) {
+  std::vector<std::string> parts;
+  for (absl::string_view piece : absl::StrSplit(path, '/')) {
+    TF_ASSIGN_OR_RETURN(std::string part, PercentDecode(piece));
+    parts.push_back(std::move(part));
+  }
+  // "/v1/x" splits into "", "v1", "x".
+  if (parts.size() < 3 || !parts[0].empty() || parts[1] != "v1") {
+    return absl::NotFoundError("this server speaks version 1: paths begin with /v1/");
+  }
+  parts.erase(parts.begin(), parts.begin() + 2);
+  return parts;
+}
+
+ApiError MethodNotAllowed(const std::string& method, const std::vector<std::string>& allowed) {
+  ApiError error;
+  error.http_status = 405;
+  error.code = "method_not_allowed";
+  error.allow = absl::StrJoin(allowed, ", ");
+  error.message = absl::StrCat("this path does not take ", absl::Utf8SafeCHexEscape(method),
+                               "; it takes ", error.allow);
+  return error;
+}
+
+absl::StatusOr<Request> ParseByRoute(const Route& route, Parts parts, absl::string_view body) {
+  if (!route.takes_body) {
+    if (!body.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat(route.method, " takes no body here"));
+    }
+  } else {
+    TF_ASSIGN_OR_RETURN(parts.body, ParseJson(body));
+  }
+  return route.parse(parts);
+}
+
+// "http://host/path" is a target too (RFC 9112, 3.2.2); the host means nothing here.
+absl::string_view StripAuthority(absl::string_view target) {
+  if (!absl::ConsumePrefix(&target, "http://")) return target;
+  const size_t slash = target.find('/');
+  return slash == absl::string_view::npos ? "/" : target.substr(slash);
+}
+
+}  // namespace
+
+std::variant<Request, ApiError> ParseRequest(const RequestMessage& message) {
+  const std::pair<absl::string_view, absl::string_view> target =
+      absl::StrSplit(StripAuthority(message.target), absl::MaxSplits('?', 1));
+  Parts parts;
+  absl::StatusOr<std::vector<std::string>> path = ParsePath(target.first);
+  if (!path.ok()) return ErrorFromStatus(path.status());
+  parts.path = *std::move(path);
+  absl::StatusOr<std::map<std::string, std::string>> query = ParseQuery(target.second);
+  if (!query.ok()) return ErrorFromStatus(query.status());
+  parts.query = *std::move(query);
+
+  std::vector<std::string> allowed;
+  for (const Route& route : kRoutes) {
+    if (parts.path[0] != route.noun || parts.path.size() != route.parts) continue;
+    allowed.emplace_back(route.method);
+    if (message.method != route.method) continue;
+    absl::StatusOr<Request> request = ParseByRoute(route, std::move(parts), message.body);
+    if (!request.ok()) return ErrorFromStatus(request.status());
+    return *std::move(request);
+  }
+  if (!allowed.empty()) return MethodNotAllowed(message.method, allowed);
+  return ErrorFromStatus(absl::NotFoundError(
+      absl::StrCat("there is no path ", absl::Utf8SafeCHexEscape(target.first),
+                   "; there are /v1/status, /v1/volumes, /v1/snapshots and /v1/rollback")));
+}
+
+namespace {
+
+struct Encoder {
+  RequestMessage operator()(const GetStatus&) const { return {"GET", "/v1/status", ""}; }
+  RequestMessage operator()(const ListVolumes&) const { return {"GET", "/v1/volumes", ""}; }
+  RequestMessage operator()(const CreateVolume& request) const {
+    return {"POST", "/v1/volumes",
+            json::serialize(json::object{{"name", request.name},
+                                         {"size_bytes", request.size_bytes},
+                                         {"ack", AckModeName(request.ack)}})};
+  }
+  RequestMessage operator()(const ShowVolume& request) const {
+    return {"GET", VolumePath(request.name), ""};
+  }
+  RequestMessage operator()(const ResizeVolume& request) const {
+    return {"PATCH", VolumePath(request.name),
+            json::serialize(
+                json::object{{"size_bytes", request.size_bytes}, {"force", request.force}})};
+  }
+  RequestMessage operator()(const DeleteVolume& request) const {
+    return {"DELETE", absl::StrCat(VolumePath(request.name), request.force ? "?force=true" : ""),
+            ""};
+  }
+  RequestMessage operator()(const ListSnapshots& request) const {
+    return {"GET",
+            request.volume ? absl::StrCat("/v1/snapshots?volume=", PercentEncode(*request.volume))
+                           : "/v1/snapshots",
+            ""};
+  }
+  RequestMessage operator()(const CreateSnapshots& request) const {
+    json::array names(request.names.begin(), request.names.end());
+    return {"POST", "/v1/snapshots", json::serialize(json::object{{"names", std::move(names)}})};
+  }
+  RequestMessage operator()(const DeleteSnapshot& request) const {
+    return {"DELETE", absl::StrCat("/v1/snapshots/", PercentEncode(request.name)), ""};
+  }
+  RequestMessage operator()(const Rollback& request) const {
+    return {
+        "POST", "/v1/rollback",
+        json::serialize(json::object{{"snapshot", request.snapshot}, {"force", request.force}})};
+  }
+
+  static std::string VolumePath(const std::string& name) {
+    return absl::StrCat("/v1/volumes/", PercentEncode(name));
+  }
+};
+
+}  // namespace
+
+RequestMessage EncodeRequest(const Request& request) { return std::visit(Encoder{}, request); }
+
+}  // namespace twofold::control

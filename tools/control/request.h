@@ -1,0 +1,87 @@
+// The requests of the control API, and their form on the wire (docs/control-api.md).
+//
+// Pure: no I/O, no pool. A request is validated completely here, so that what runs later needs no
+// second look: method, path, query, JSON types, ranges, names. ParseRequest(EncodeRequest(r)) gives
+// r back.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "replication/volume/ack_mode.h"
+
+namespace twofold::control {
+
+struct GetStatus {
+  bool operator==(const GetStatus&) const = default;
+};
+struct ListVolumes {
+  bool operator==(const ListVolumes&) const = default;
+};
+struct CreateVolume {
+  std::string name;
+  uint64_t size_bytes = 0;
+  AckMode ack = AckMode::kDurable;
+  bool operator==(const CreateVolume&) const = default;
+};
+struct ShowVolume {
+  std::string name;
+  bool operator==(const ShowVolume&) const = default;
+};
+struct ResizeVolume {
+  std::string name;
+  uint64_t size_bytes = 0;
+  bool force = false;
+  bool operator==(const ResizeVolume&) const = default;
+};
+struct DeleteVolume {
+  std::string name;
+  bool force = false;
+  bool operator==(const DeleteVolume&) const = default;
+};
+struct ListSnapshots {
+  std::optional<std::string> volume;
+  bool operator==(const ListSnapshots&) const = default;
+};
+struct CreateSnapshots {
+  std::vector<std::string> names;  // "vol@snap", 1..kMaxGroupMembers, each volume once
+  bool operator==(const CreateSnapshots&) const = default;
+};
+struct DeleteSnapshot {
+  std::string name;  // "vol@snap"
+  bool operator==(const DeleteSnapshot&) const = default;
+};
+struct Rollback {
+  std::string snapshot;  // "vol@snap"
+  bool force = false;
+  bool operator==(const Rollback&) const = default;
+};
+
+using Request =
+    std::variant<GetStatus, ListVolumes, CreateVolume, ShowVolume, ResizeVolume, DeleteVolume,
+                 ListSnapshots, CreateSnapshots, DeleteSnapshot, Rollback>;
+
+// A request as HTTP carries it.
+struct RequestMessage {
+  std::string method;  // "GET"
+  std::string target;  // "/v1/volumes?x=y", percent-encoded
+  std::string body;    // JSON, or empty
+};
+
+// Why a request was refused; becomes {"error": {"code": ..., "message": ...}}.
+struct ApiError {
+  unsigned http_status = 400;
+  std::string code;     // for programs: "not_found"
+  std::string message;  // for people: what, on which name, what to do
+  std::string allow;    // the methods that the path takes, of "method_not_allowed"
+};
+
+std::variant<Request, ApiError> ParseRequest(const RequestMessage& message);
+
+RequestMessage EncodeRequest(const Request& request);
+
+}  // namespace twofold::control
