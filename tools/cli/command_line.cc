@@ -1,0 +1,411 @@
+#include "tools/cli/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "replication/volume/names.h"
+#include "storage/base/limits.h"
+#include "storage/base/status_macros.h"
+#include "storage/base/units.h"
+#include "tools/cli/console.h"
+#include "tools/control/unix_socket.h"
+
+namespace twofold::cli {
+namespace {
+
+constexpr char kFooter[] =
+    "\nExit codes: 0 done, 1 failed, 2 wrong usage. Sizes: 512M, 10G, 2T (powers of 1024).\n"
+    "`twofold COMMAND --help` explains a command; `man twofold` explains all.";
+
+absl::StatusOr<uint64_t> ParseVolumeSize(const std::string& text) {
+  TF_ASSIGN_OR_RETURN(const uint64_t size_bytes, ParseSize(text));
+  if (size_bytes == 0 || size_bytes > kMaxVolumeBytes || size_bytes % kBlockSize != 0) {
+    const uint64_t rounded = (size_bytes / kBlockSize + 1) * kBlockSize;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "SIZE ", text, " won't do: a volume has a multiple of ", kBlockSize, " bytes, from ",
+        FormatSize(kBlockSize), " to ", FormatSize(kMaxVolumeBytes),
+        size_bytes > 0 && rounded < kMaxVolumeBytes ? absl::StrCat("; the next is ", rounded)
+                                                    : ""));
+  }
+  return size_bytes;
+}
+
+// The options and subcommands, and what the parser has put into them. Each leaf of the tree has a
+// function that makes a command of that.
+class Grammar {
+ public:
+  Grammar()
+      : app_("Twofold: a block store that keeps each volume on two independent sets of disks.") {
+    app_.name("twofold");
+    app_.set_help_flag("-h,--help", "Explain, and exit");
+    app_.set_version_flag("--version", "twofold " TWOFOLD_VERSION);
+    app_.require_subcommand(1);
+    app_.footer(kFooter);
+    app_.get_formatter()->column_width(34);
+    AddInit();
+    AddServe();
+    AddVolume();
+    AddSnapshot();
+    AddRollback();
+    AddStatus();
+    AddInspect();
+  }
+
+  ParsedCommandLine Parse(std::vector<std::string> arguments) {
+    ParsedCommandLine parsed;
+    // Known before parsing, so that a complaint about the rest has the right form.
+    for (const std::string& argument : arguments) parsed.json |= argument == "--json";
+    // The parser takes them from the back.
+    std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+    try {
+      app_.parse(std::move(reversed));
+    } catch (const CLI::CallForVersion& version) {
+      parsed.text = absl::StrCat(version.what(), "\n");
+      return parsed;
+    } catch (const CLI::CallForHelp&) {
+      parsed.text = Deepest()->help();
+      return parsed;
+    } catch (const CLI::ParseError& error) {
+      parsed.error = Complain(error.what());
+      return parsed;
+    }
+    const absl::StatusOr<Command> command = leaves_.at(Deepest())();
+    if (command.ok()) {
+      parsed.command_line = CommandLine{.command = *command, .json = json_};
+    } else if (absl::IsInvalidArgument(command.status())) {
+      parsed.error = Complain(command.status().message());
+    } else {
+      parsed.error = command.status();
+    }
+    return parsed;
+  }
+
+ private:
+  using Command = decltype(CommandLine::command);
+
+  // The subcommand that was meant, as far as the parser came.
+  CLI::App* Deepest() {
+    CLI::App* app = &app_;
+    while (!app->get_subcommands().empty()) app = app->get_subcommands().front();
+    return app;
+  }
+
+  absl::Status Complain(absl::string_view what) {
+    std::string name = "twofold";
+    for (CLI::App* app = &app_; !app->get_subcommands().empty();) {
+      app = app->get_subcommands().front();
+      absl::StrAppend(&name, " ", app->get_name());
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, "\nSee `", name, " --help` for how to call it."));
+  }
+
+  CLI::App* AddLeaf(CLI::App* parent, const std::string& name, const std::string& text,
+                    std::function<absl::StatusOr<Command>()> make) {
+    CLI::App* leaf = parent->add_subcommand(name, text);
+    leaf->add_flag("--json", json_, "Write JSON for programs, errors too");
+    leaf->get_formatter()->column_width(34);
+    leaves_.emplace(leaf, std::move(make));
+    return leaf;
+  }
+  CLI::App* AddNoun(const std::string& name, const std::string& text) {
+    CLI::App* noun = app_.add_subcommand(name, text);
+    noun->require_subcommand(1);
+    noun->get_formatter()->column_width(34);
+    return noun;
+  }
+  // A leaf that asks a daemon.
+  CLI::App* AddClient(CLI::App* parent, const std::string& name, const std::string& text,
+                      std::function<absl::StatusOr<control::Request>()> make) {
+    CLI::App* leaf =
+        AddLeaf(parent, name, text, [this, make = std::move(make)]() -> absl::StatusOr<Command> {
+          TF_ASSIGN_OR_RETURN(control::Request request, make());
+          ClientCommand command{.control_socket = "", .request = std::move(request)};
+          TF_ASSIGN_OR_RETURN(command.control_socket, ControlSocketPath(control_));
+          return command;
+        });
+    leaf->add_option("--control", control_,
+                     absl::StrCat("The daemon's control socket; else $TWOFOLD_CONTROL, else ",
+                                  control::kDefaultControlSocket))
+        ->type_name("PATH");
+    return leaf;
+  }
+
+  void AddSets(CLI::App* leaf) {
+    leaf->add_option("--set", sets_, "A set and its directories; two sets make a pool")
+        ->type_name("NAME=DIR[,DIR...]")
+        ->allow_extra_args(false);
+    leaf->add_option("--witness", serve_.witness,
+                     "Directory of the witness, in none of the sets. Default: `witness` in the "
+                     "deepest directory that holds all sets")
+        ->type_name("DIR");
+  }
+  absl::StatusOr<std::vector<SetSpec>> ParseSets() {
+    std::vector<SetSpec> sets;
+    for (const std::string& text : sets_) {
+      TF_ASSIGN_OR_RETURN(sets.emplace_back(), ParseSetSpec(text));
+    }
+    return sets;
+  }
+
+  // ---- init ----
+  void AddInit() {
+    CLI::App* init = AddLeaf(&app_, "init", "Format two sets of empty directories: a new pool",
+                             [this] { return MakeInit(); });
+    AddSets(init);
+    init->add_option("--size", sizes_,
+                     "What a set, or each, may take of its disks, map included. Default: what is "
+                     "free there; sets on one file system share it")
+        ->type_name("[SET=]SIZE")
+        ->allow_extra_args(false);
+    init->add_option("--segment-size", segment_size_,
+                     "Size of a log segment. Default: 64M, less on small stores")
+        ->type_name("SIZE");
+  }
+  absl::StatusOr<Command> MakeInit() {
+    InitCommand init;
+    TF_ASSIGN_OR_RETURN(std::vector<SetSpec> sets, ParseSets());
+    TF_ASSIGN_OR_RETURN(init.sets, CheckSets(std::move(sets)));
+    TF_ASSIGN_OR_RETURN(init.witness, WitnessDirectory(init.sets, serve_.witness));
+    if (!segment_size_.empty()) {
+      TF_ASSIGN_OR_RETURN(const uint64_t bytes, ParseSize(segment_size_));
+      if (bytes < kMinSegmentBytes || bytes > kMaxSegmentBytes || (bytes & (bytes - 1)) != 0) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "--segment-size must be a power of two from ", FormatSize(kMinSegmentBytes), " to ",
+            FormatSize(kMaxSegmentBytes), "; it is ", segment_size_));
+      }
+      init.segment_bytes = bytes;
+    }
+    for (const std::string& text : sizes_) TF_RETURN_IF_ERROR(ParseInitSize(text, init));
+    return init;
+  }
+  // "SIZE" for both sets, or "SET=SIZE".
+  static absl::Status ParseInitSize(const std::string& text, InitCommand& init) {
+    const std::vector<std::string> parts = absl::StrSplit(text, absl::MaxSplits('=', 1));
+    TF_ASSIGN_OR_RETURN(const uint64_t bytes, ParseSize(parts.back()));
+    bool known = false;
+    for (const SetSpec& set : init.sets) {
+      if (parts.size() == 2 && parts[0] != set.name) continue;
+      known = true;
+      if (!init.size_bytes.emplace(set.name, bytes).second) {
+        return absl::InvalidArgumentError(absl::StrCat("--size is given twice for set ", set.name));
+      }
+    }
+    if (known) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("--size ", text, " names a set that --set does not"));
+  }
+
+  // ---- serve ----
+  void AddServe() {
+    CLI::App* serve = AddLeaf(&app_, "serve", "Open a pool and serve its volumes over NBD",
+                              [this] { return MakeServe(); });
+    AddSets(serve);
+    serve
+        ->add_option("--nbd", serve_.nbd,
+                     absl::StrCat("Where NBD clients connect; may be given several times. "
+                                  "Default: ",
+                                  kDefaultNbdEndpoint))
+        ->type_name("HOST:PORT|unix:PATH")
+        ->allow_extra_args(false);
+    serve
+        ->add_option("--control", serve_.control,
+                     absl::StrCat("Control socket; else $TWOFOLD_CONTROL, else ",
+                                  control::kDefaultControlSocket))
+        ->type_name("unix:PATH");
+    serve->add_option("--config", config_, "TOML file with the same names; the command line wins")
+        ->type_name("FILE");
+    serve
+        ->add_option("--memory", memory_,
+                     absl::StrCat("Memory for payloads in flight. Default: ",
+                                  FormatSize(kDefaultBufferPoolBytes)))
+        ->type_name("SIZE");
+    serve
+        ->add_option("--map-cache", map_cache_,
+                     absl::StrCat("Memory for each set's extent map. Default: ",
+                                  FormatSize(kDefaultMapCacheBytes)))
+        ->type_name("SIZE");
+    serve
+        ->add_option("--log-level", serve_.log_level,
+                     "debug, info, warning or error. Default: info")
+        ->type_name("LEVEL");
+  }
+  absl::StatusOr<Command> MakeServe() {
+    ServeCommand serve{.options = serve_, .config = config_};
+    TF_ASSIGN_OR_RETURN(serve.options.sets, ParseSets());
+    if (!memory_.empty()) {
+      TF_ASSIGN_OR_RETURN(serve.options.memory_bytes, ParseSize(memory_));
+    }
+    if (!map_cache_.empty()) {
+      TF_ASSIGN_OR_RETURN(serve.options.map_cache_bytes, ParseSize(map_cache_));
+    }
+    return serve;
+  }
+
+  // ---- volume ----
+  void AddVolume() {
+    CLI::App* noun = AddNoun("volume", "Create, list, show, resize and delete volumes");
+    CLI::App* create = AddClient(noun, "create", "Make a volume; it takes no space until written",
+                                 [this] { return MakeVolumeCreate(); });
+    create->add_option("NAME", name_, "Its name")->required();
+    create->add_option("SIZE", size_, "Its size, like 10G")->required();
+    create
+        ->add_option("--ack", ack_,
+                     "durable: a write is answered when it is on stable storage in both sets "
+                     "(default). written: when it has reached both; FLUSH makes it durable")
+        ->type_name("durable|written");
+
+    AddClient(noun, "list", "List the volumes", [] { return control::ListVolumes{}; });
+
+    AddClient(noun, "show", "Show all about a volume",
+              [this]() -> absl::StatusOr<control::Request> {
+                TF_RETURN_IF_ERROR(CheckName(name_));
+                return control::ShowVolume{name_};
+              })
+        ->add_option("NAME", name_, "The volume")
+        ->required();
+
+    CLI::App* resize =
+        AddClient(noun, "resize", "Change a volume's size", [this] { return MakeVolumeResize(); });
+    resize->add_option("NAME", name_, "The volume")->required();
+    resize->add_option("SIZE", size_, "The new size")->required();
+    resize->add_flag("--force", force_, "Shrink too: what lies beyond the new end is lost");
+
+    CLI::App* remove = AddClient(noun, "delete", "Delete a volume with all its data",
+                                 [this]() -> absl::StatusOr<control::Request> {
+                                   TF_RETURN_IF_ERROR(CheckName(name_));
+                                   return control::DeleteVolume{.name = name_, .force = force_};
+                                 });
+    remove->add_option("NAME", name_, "The volume")->required();
+    remove->add_flag("--force", force_,
+                     "Also while clients are connected (they are disconnected), and with its "
+                     "snapshots");
+  }
+  absl::StatusOr<control::Request> MakeVolumeCreate() {
+    control::CreateVolume create;
+    create.name = name_;
+    TF_RETURN_IF_ERROR(CheckName(name_));
+    TF_ASSIGN_OR_RETURN(create.size_bytes, ParseVolumeSize(size_));
+    if (!ack_.empty()) {
+      TF_ASSIGN_OR_RETURN(create.ack, ParseAckMode(ack_));
+    }
+    return create;
+  }
+  absl::StatusOr<control::Request> MakeVolumeResize() {
+    control::ResizeVolume resize;
+    resize.name = name_;
+    resize.force = force_;
+    TF_RETURN_IF_ERROR(CheckName(name_));
+    TF_ASSIGN_OR_RETURN(resize.size_bytes, ParseVolumeSize(size_));
+    return resize;
+  }
+
+  // ---- snapshot, rollback, status ----
+  void AddSnapshot() {
+    CLI::App* noun = AddNoun("snapshot", "Create, list and delete snapshots");
+    AddClient(noun, "create", "Freeze volumes; several at once freeze at one instant",
+              [this] { return MakeSnapshotCreate(); })
+        ->add_option("VOL@SNAP", names_, "The volume and the snapshot's name")
+        ->required();
+    AddClient(noun, "list", "List the snapshots of a volume, or of all",
+              [this]() -> absl::StatusOr<control::Request> {
+                control::ListSnapshots list;
+                if (!name_.empty()) {
+                  TF_RETURN_IF_ERROR(CheckName(name_));
+                  list.volume = name_;
+                }
+                return list;
+              })
+        ->add_option("VOL", name_, "Only of this volume");
+    AddClient(noun, "delete", "Delete a snapshot; what only it holds is freed",
+              [this]() -> absl::StatusOr<control::Request> {
+                TF_RETURN_IF_ERROR(SnapshotName::Parse(name_).status());
+                return control::DeleteSnapshot{name_};
+              })
+        ->add_option("VOL@SNAP", name_, "The snapshot")
+        ->required();
+  }
+  absl::StatusOr<control::Request> MakeSnapshotCreate() {
+    std::set<std::string> volumes;
+    if (names_.size() > kMaxGroupMembers) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("at most ", kMaxGroupMembers, " snapshots at once"));
+    }
+    for (const std::string& text : names_) {
+      TF_ASSIGN_OR_RETURN(const SnapshotName name, SnapshotName::Parse(text));
+      if (volumes.insert(name.volume).second) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("volume ", name.volume, " is named twice; one instant gives one snapshot"));
+    }
+    return control::CreateSnapshots{names_};
+  }
+
+  void AddRollback() {
+    CLI::App* rollback = AddClient(&app_, "rollback",
+                                   "Take a volume back to a snapshot; what it held is kept as one",
+                                   [this]() -> absl::StatusOr<control::Request> {
+                                     TF_RETURN_IF_ERROR(SnapshotName::Parse(name_).status());
+                                     return control::Rollback{.snapshot = name_, .force = force_};
+                                   });
+    rollback->add_option("VOL@SNAP", name_, "The snapshot to go back to")->required();
+    rollback->add_flag("--force", force_,
+                       "Also while clients are connected; they are disconnected");
+  }
+
+  void AddStatus() {
+    AddClient(&app_, "status", "Show how the pool and its sets are",
+              [] { return control::GetStatus{}; });
+  }
+
+  // ---- inspect ----
+  void AddInspect() {
+    CLI::App* inspect =
+        AddLeaf(&app_, "inspect", "Look into one set offline, with its daemon stopped",
+                [this]() -> absl::StatusOr<Command> {
+                  InspectCommand command{.directories = names_};
+                  if (verify_) command.mode = InspectCommand::Mode::kVerify;
+                  if (dump_) command.mode = InspectCommand::Mode::kDump;
+                  return command;
+                });
+    inspect->add_option("DIR", names_, "All the directories of one set")->required();
+    CLI::Option* verify = inspect->add_flag(
+        "--verify", verify_,
+        "Read every block and check it; recount the space. Prints a digest of each volume and "
+        "snapshot, by which two sets can be compared");
+    inspect->add_flag("--dump", dump_, "Print every structure on disk, a line each")
+        ->excludes(verify);
+  }
+
+  CLI::App app_;
+  std::map<CLI::App*, std::function<absl::StatusOr<Command>()>> leaves_;
+
+  // What the parser fills in; a leaf uses what it has declared.
+  bool json_ = false;
+  bool force_ = false;
+  bool verify_ = false;
+  bool dump_ = false;
+  std::string control_;
+  std::string name_;
+  std::string size_;
+  std::string ack_;
+  std::vector<std::string> names_;
+  std::vector<std::string> sets_;
+  std::vector<std::string> sizes_;
+  std::string segment_size_;
+  std::string config_;
+  std::string memory_;
+  std::string map_cache_;
+  ServeOptions serve_;
+};
+
+}  // namespace
+
+ParsedCommandLine ParseCommandLine(const std::vector<std::string>& arguments) {
+  return Grammar().Parse(arguments);
+}
+
+}  // namespace twofold::cli

@@ -1,0 +1,56 @@
+// The grammar of the command line. Pure, but for $TWOFOLD_CONTROL.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "tools/cli/serve_options.h"
+#include "tools/cli/set_spec.h"
+#include "tools/control/request.h"
+
+namespace twofold::cli {
+
+struct InitCommand {
+  std::vector<SetSpec> sets;  // as CheckSets gives them
+  std::string witness;        // directory
+  std::optional<uint64_t> segment_bytes;
+  std::map<std::string, uint64_t> size_bytes;  // by set; a set that is missing takes what is free
+};
+
+struct ServeCommand {
+  ServeOptions options;  // of the command line alone
+  std::string config;    // file, or empty
+};
+
+struct InspectCommand {
+  enum class Mode { kSummary, kVerify, kDump } mode = Mode::kSummary;
+  std::vector<std::string> directories;  // of one store
+};
+
+// Everything that asks a daemon.
+struct ClientCommand {
+  std::string control_socket;
+  control::Request request;
+};
+
+struct CommandLine {
+  std::variant<InitCommand, ServeCommand, InspectCommand, ClientCommand> command;
+  bool json = false;
+};
+
+struct ParsedCommandLine {
+  std::optional<CommandLine> command_line;  // what to do
+  std::string text;    // else: what to print on standard output (--help, --version)
+  absl::Status error;  // else: kInvalidArgument, with the command to get help from
+  bool json = false;   // how the error wants to be written
+};
+
+// `arguments` without the program's name.
+ParsedCommandLine ParseCommandLine(const std::vector<std::string>& arguments);
+
+}  // namespace twofold::cli

@@ -1,0 +1,31 @@
+// What the daemon answers, written for people. One function per kind of answer; `body` is the JSON
+// of docs/control-api.md. Errors are DecodeX's.
+#pragma once
+
+#include <ostream>
+#include <string>
+
+#include "absl/status/status.h"
+#include "tools/control/request.h"
+
+namespace twofold::cli {
+
+// volume.cc
+absl::Status PresentVolumeList(std::ostream& out, const std::string& body);
+absl::Status PresentVolume(std::ostream& out, const std::string& body);
+absl::Status PresentVolumeChange(std::ostream& out, const std::string& verb,
+                                 const std::string& body);
+
+// snapshot.cc
+absl::Status PresentSnapshotList(std::ostream& out, const std::string& body);
+absl::Status PresentSnapshotCreate(std::ostream& out, const std::string& body);
+absl::Status PresentRollback(std::ostream& out, const std::string& snapshot,
+                             const std::string& body);
+
+// status.cc
+absl::Status PresentStatus(std::ostream& out, const std::string& body);
+
+// "2026-11-22 10:42:07Z", to the second.
+std::string PresentTime(int64_t wall_nanos);
+
+}  // namespace twofold::cli

@@ -1,0 +1,75 @@
+#include "tools/cli/serve_options.h"
+
+#include <cstdlib>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "storage/base/limits.h"
+#include "storage/base/status_macros.h"
+#include "storage/base/units.h"
+#include "storage/io/network.h"
+#include "tools/control/unix_socket.h"
+
+namespace twofold::cli {
+namespace {
+
+// A few of the largest requests must fit, so that one can't starve the others.
+constexpr uint64_t kMinMemoryBytes = 4 * kMaxNbdRequestBytes;
+constexpr uint64_t kMinMapCacheBytes = uint64_t{4} << 20;
+constexpr uint64_t kMaxMemoryBytes = uint64_t{1} << 40;
+
+absl::StatusOr<size_t> CheckBytes(absl::string_view name, std::optional<uint64_t> given,
+                                  uint64_t least, uint64_t standard) {
+  const uint64_t bytes = given.value_or(standard);
+  if (bytes < least || bytes > kMaxMemoryBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(name, " must be from ", FormatSize(least),
+                                                   " to ", FormatSize(kMaxMemoryBytes), "; it is ",
+                                                   FormatSize(bytes)));
+  }
+  return static_cast<size_t>(bytes);
+}
+
+}  // namespace
+
+ServeOptions Merge(ServeOptions command_line, ServeOptions config) {
+  if (!command_line.sets.empty()) config.sets = std::move(command_line.sets);
+  if (!command_line.witness.empty()) config.witness = std::move(command_line.witness);
+  if (!command_line.nbd.empty()) config.nbd = std::move(command_line.nbd);
+  if (!command_line.control.empty()) config.control = std::move(command_line.control);
+  if (command_line.memory_bytes) config.memory_bytes = command_line.memory_bytes;
+  if (command_line.map_cache_bytes) config.map_cache_bytes = command_line.map_cache_bytes;
+  if (!command_line.log_level.empty()) config.log_level = std::move(command_line.log_level);
+  return config;
+}
+
+absl::StatusOr<std::string> ControlSocketPath(const std::string& given) {
+  if (!given.empty()) return control::ParseSocketPath(given);
+  const char* from_environment = std::getenv("TWOFOLD_CONTROL");
+  if (from_environment != nullptr && *from_environment != '\0') {
+    return control::ParseSocketPath(from_environment);
+  }
+  return control::ParseSocketPath(control::kDefaultControlSocket);
+}
+
+absl::StatusOr<ServeSettings> ResolveServeOptions(const ServeOptions& options) {
+  ServeSettings settings;
+  TF_ASSIGN_OR_RETURN(settings.sets, CheckSets(options.sets));
+  TF_ASSIGN_OR_RETURN(settings.witness, WitnessDirectory(settings.sets, options.witness));
+  settings.nbd = options.nbd;
+  if (settings.nbd.empty()) settings.nbd.emplace_back(kDefaultNbdEndpoint);
+  for (const std::string& endpoint : settings.nbd) {
+    TF_RETURN_IF_ERROR(Annotate(Endpoint::Parse(endpoint).status(), "--nbd"));
+  }
+  TF_ASSIGN_OR_RETURN(settings.control, ControlSocketPath(options.control));
+  TF_ASSIGN_OR_RETURN(settings.memory_bytes, CheckBytes("--memory", options.memory_bytes,
+                                                        kMinMemoryBytes, kDefaultBufferPoolBytes));
+  TF_ASSIGN_OR_RETURN(
+      settings.map_cache_bytes,
+      CheckBytes("--map-cache", options.map_cache_bytes, kMinMapCacheBytes, kDefaultMapCacheBytes));
+  if (!options.log_level.empty()) {
+    TF_ASSIGN_OR_RETURN(settings.log_level, ParseLogLevel(options.log_level));
+  }
+  return settings;
+}
+
+}  // namespace twofold::cli

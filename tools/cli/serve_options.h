@@ -1,0 +1,64 @@
+// What `twofold serve` is told: by the command line, by a configuration file, by default.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "storage/base/log.h"
+#include "tools/cli/set_spec.h"
+
+namespace twofold::cli {
+
+inline constexpr char kDefaultNbdEndpoint[] = "127.0.0.1:10809";
+
+// As given; what is empty was not given.
+struct ServeOptions {
+  std::vector<SetSpec> sets;
+  std::string witness;
+  std::vector<std::string> nbd;
+  std::string control;
+  std::optional<uint64_t> memory_bytes;
+  std::optional<uint64_t> map_cache_bytes;
+  std::string log_level;
+};
+
+// Checked, and complete.
+struct ServeSettings {
+  std::vector<SetSpec> sets;     // absolute paths
+  std::string witness;           // directory
+  std::vector<std::string> nbd;  // endpoints, at least one
+  std::string control;           // path of the socket
+  size_t memory_bytes = 0;       // of client payloads in flight
+  size_t map_cache_bytes = 0;    // of each set
+  LogLevel log_level = LogLevel::kInfo;
+};
+
+// Reads a TOML file with the names of the command line's options:
+//
+//   witness = "/srv/twofold/witness"
+//   nbd = ["127.0.0.1:10809", "unix:/run/twofold/nbd.sock"]
+//   memory = "512M"
+//   [set]
+//   a = "/disk1/twofold"
+//   b = ["/disk2/twofold", "/disk3/twofold"]
+//
+// kInvalidArgument as "FILE:LINE: what is wrong"; kNotFound.
+absl::StatusOr<ServeOptions> LoadServeConfig(const std::string& file);
+// The same from text; `file` is for messages.
+absl::StatusOr<ServeOptions> ParseServeConfig(absl::string_view text, const std::string& file);
+
+// Where both say something, `command_line` counts.
+ServeOptions Merge(ServeOptions command_line, ServeOptions config);
+
+// Fills in defaults and checks everything that can be checked without touching a store.
+absl::StatusOr<ServeSettings> ResolveServeOptions(const ServeOptions& options);
+
+// --control, else $TWOFOLD_CONTROL, else kDefaultControlSocket: the socket's path.
+absl::StatusOr<std::string> ControlSocketPath(const std::string& given);
+
+}  // namespace twofold::cli

@@ -1,0 +1,62 @@
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "storage/base/status_macros.h"
+#include "storage/base/units.h"
+#include "tools/cli/console.h"
+#include "tools/cli/present.h"
+#include "tools/cli/table.h"
+#include "tools/control/info_json.h"
+
+namespace twofold::cli {
+namespace {
+
+std::string Share(uint64_t part, uint64_t whole) {
+  if (whole == 0) return "-";
+  return absl::StrFormat("%.1f %%", 100.0 * static_cast<double>(part) / static_cast<double>(whole));
+}
+
+}  // namespace
+
+absl::Status PresentStatus(std::ostream& out, const std::string& body) {
+  TF_ASSIGN_OR_RETURN(const control::StatusAnswer status, control::DecodeStatus(body));
+  const PoolInfo& pool = status.pool;
+  PrintFields(
+      out,
+      {{"pool", pool.pool_id},
+       {"state", Printable(pool.state)},
+       {"generation",
+        absl::StrCat(pool.generation.value(), ", membership version ", pool.membership_version)},
+       {"witness", Printable(pool.witness)},
+       {"buffers", absl::StrCat(FormatSizeRounded(pool.buffer_pool_used_bytes), " of ",
+                                FormatSizeRounded(pool.buffer_pool_capacity_bytes), " in use")},
+       {"daemon", absl::StrCat("twofold ", status.daemon.version, ", process ", status.daemon.pid,
+                               ", since ", PresentTime(status.daemon.started))},
+       {"NBD", absl::StrJoin(status.daemon.nbd, "\n")}});
+  out << "\n";
+  Table table({{"SET"},
+               {"STATE"},
+               {"USED", Align::kRight},
+               {"CAPACITY", Align::kRight},
+               {"USE", Align::kRight},
+               {"LIVE", Align::kRight},
+               {"FREE SEGMENTS", Align::kRight},
+               {"BAD BLOCKS", Align::kRight},
+               {"PLACE"}});
+  for (const ReplicaInfo& replica : pool.replicas) {
+    table.Add({replica.set, Printable(replica.state), FormatSizeRounded(replica.used_bytes),
+               FormatSizeRounded(replica.capacity_bytes),
+               Share(replica.used_bytes, replica.capacity_bytes),
+               FormatSizeRounded(replica.live_bytes),
+               absl::StrCat(replica.free_segments, " of ", replica.segments),
+               absl::StrCat(replica.bad_blocks_seen), Printable(replica.place)});
+  }
+  table.Print(out);
+  for (const ReplicaInfo& replica : pool.replicas) {
+    if (replica.reason.empty()) continue;
+    out << "\nset " << replica.set << ": " << Printable(replica.reason) << "\n";
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace twofold::cli
