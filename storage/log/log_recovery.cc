@@ -55,6 +55,7 @@ Task<absl::StatusOr<SegmentLog::Replayed>> LogRecovery::Replay(LogPosition from,
     passed_.insert(from.segment);
   }
   replayed_.cut = from;
+  replayed_.needed_from = from;
   LogPosition place = from;
   while (true) {
     absl::StatusOr<DecodedBatch> batch = co_await NextBatch(place);

@@ -67,8 +67,10 @@ Task<absl::Status> SegmentLog::StartAppending(Replayed replayed, Incarnation inc
                      replayed.last_incarnation.value(), " already"));
   }
   const std::unique_ptr<LogRecovery> recovery = std::move(impl_->recovery);
-  std::set<SegmentNumber> keep = recovery->passed();
-  keep.insert(in_use.begin(), in_use.end());
+  std::set<SegmentNumber> keep(in_use.begin(), in_use.end());
+  for (SegmentNumber segment : recovery->passed()) {
+    if (segment >= replayed.needed_from.segment) keep.insert(segment);
+  }
   for (SegmentNumber segment : keep) {
     if (impl_->files->Find(segment) == nullptr) {
       co_return absl::DataLossError(

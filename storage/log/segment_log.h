@@ -67,15 +67,18 @@ class SegmentLog {
     Incarnation last_incarnation;  // the highest seen
     uint64_t batches = 0;
     std::vector<LogDamage> damage;
+    // Where a replay after a crash would start: `from`, until the store moves it on, up to `cut`, by a
+    // checkpoint that it makes before it starts appending.
+    LogPosition needed_from;
   };
   Task<absl::StatusOr<Replayed>> Replay(LogPosition from,
                                         std::function<absl::Status(const LoggedBatch&)> on_batch);
 
   // Ends recovery (R11): durably overwrites the head of every batch found beyond the cut, declares
   // every slot that `in_use` does not name free, opens a new segment and logs the kCut record as
-  // its first with `incarnation`. The segments that the replay has passed stay in use, named or
-  // not. From here on Append works; Stop is needed, also after an error. kResourceExhausted: no
-  // segment is free.
+  // its first with `incarnation`. Segments that the replay has passed from `needed_from` on stay in
+  // use, named or not. From here on Append works; Stop is needed, also after an error.
+  // kResourceExhausted: no segment is free.
   Task<absl::Status> StartAppending(Replayed replayed, Incarnation incarnation,
                                     std::vector<SegmentNumber> in_use);
 

@@ -113,7 +113,7 @@ absl::StatusOr<SuperblockCopy> DecodeSuperblock(absl::Span<const std::byte> bloc
   superblock.store_id = GetText(slot.store_id);
   superblock.set_name = GetText(slot.set_name, slot.set_name_bytes);
   for (size_t i = 0; i < std::min<size_t>(slot.disks, kMaxStoreDirectories); ++i) {
-    superblock.disk_ids.push_back(GetText(slot.disk_ids[i]));
+    superblock.disk_ids.emplace_back(slot.disk_ids[i].data(), slot.disk_ids[i].size());
   }
   copy.place = slot.place;
   const absl::Status checked = CheckSuperblock(superblock);
