@@ -155,7 +155,9 @@ Task<absl::Status> FormatSuperblock(std::vector<BlockDevice*> devices, Superbloc
     }
   }
   for (size_t place = 0; place < devices.size(); ++place) {
-    absl::Status written = co_await WriteCopy(devices[place], {superblock, place});
+    // Named: g++ 12 copies a braced temporary in an awaited call bit by bit.
+    SuperblockCopy copy{superblock, place};
+    absl::Status written = co_await WriteCopy(devices[place], std::move(copy));
     TF_CO_RETURN_IF_ERROR(written);
   }
   co_return absl::OkStatus();
@@ -195,7 +197,9 @@ Task<absl::StatusOr<Superblock>> UpdateSuperblock(std::vector<BlockDevice*> devi
   TF_CO_RETURN_IF_ERROR(CheckSuperblock(superblock));
   ++superblock.version;
   for (size_t place = 0; place < devices.size(); ++place) {
-    absl::Status written = co_await WriteCopy(devices[place], {superblock, place});
+    // Named: g++ 12 copies a braced temporary in an awaited call bit by bit.
+    SuperblockCopy copy{superblock, place};
+    absl::Status written = co_await WriteCopy(devices[place], std::move(copy));
     TF_CO_RETURN_IF_ERROR(written);
   }
   co_return superblock;
