@@ -79,6 +79,8 @@ class Store {
   MetadataStore& metadata() { return *parts_.metadata; }
   const std::vector<LogDamage>& damage() const { return damage_; }
   const CheckpointRecord& last_checkpoint() const { return last_checkpoint_; }
+  // As the checkpoint had it, without what was replayed since; of a read-only store.
+  const Catalogue& checkpoint_catalogue() const { return checkpoint_catalogue_; }
 
   // Durably refuses every lower generation from now on (R20). kAborted when a higher one was seen.
   // Everything older has been logged or has failed when it returns.
@@ -197,6 +199,7 @@ class Store {
 
   // Checkpoints.
   CheckpointRecord last_checkpoint_;
+  Catalogue checkpoint_catalogue_;
   AsyncMutex checkpoint_mutex_;
   std::vector<SegmentNumber> released_;  // since the last one: their rows go with the next
   SegmentNumber catalogue_segment_;      // of the newest complete catalogue in the log

@@ -1,0 +1,146 @@
+// Checkpoints (M9), and the space that they give back (M14).
+//
+// A checkpoint is one consistent cut: between taking `replay_from` and the end of ExtentMap::Freeze
+// nothing suspends, so that map, live bits, dead lists, catalogue and position belong together. The
+// log is flushed after the cut and before the commit: nothing in the map refers to payload that a
+// loss of power could still take (R33). A crash before the commit leaves the last checkpoint, whose
+// log is all there, because segments are freed only after the commit; a crash after it leaves the
+// new one, and freed segments are found free again, since nothing in it refers to them.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "storage/base/bytes.h"
+#include "storage/base/crc32c.h"
+#include "storage/base/limits.h"
+#include "storage/base/log.h"
+#include "storage/base/status_macros.h"
+#include "storage/map/key_codec.h"
+#include "storage/store/store.h"
+
+namespace twofold {
+
+Task<absl::Status> Store::Checkpoint() {
+  const AsyncMutex::Guard lock = co_await checkpoint_mutex_.Lock();
+  absl::Status status = co_await WriteCheckpoint();
+  // The map is behind the log for good; a restart replays from the last checkpoint.
+  if (!status.ok()) Fail(Annotate(status, "checkpoint"));
+  co_return status;
+}
+
+Task<absl::Status> Store::WriteCheckpoint() {
+  TF_CO_RETURN_IF_ERROR(failed_);
+  absl::Status status = co_await LogWholeCatalogue();
+  TF_CO_RETURN_IF_ERROR(status);
+  status = co_await map_->PrepareFreeze();
+  TF_CO_RETURN_IF_ERROR(status);
+
+  // The cut: no suspension until Freeze has returned.
+  CheckpointRecord record;
+  record.store_id = superblock_.store_id;
+  record.number = last_checkpoint_.number + 1;
+  record.replay_from = streams_.OldestPendingBatch().value_or(log_->end());
+  record.catalogue_segment = catalogue_segment_;
+  record.attach = attach_;
+  ExtentMap::Frozen frozen = map_->Freeze(record.replay_from.segment, catalogue_segment_);
+  const std::vector<SegmentNumber> forgotten = std::exchange(released_, {});
+  for (SegmentNumber segment : forgotten) {
+    for (Table table : {Table::kLive, Table::kUsage}) {
+      frozen.batch.push_back({MetadataWrite::Kind::kDelete, EncodeSegmentKey(table, segment), ""});
+    }
+  }
+  frozen.batch.push_back(
+      {MetadataWrite::Kind::kPut, MetaKey(kCheckpointName), EncodeCheckpoint(record)});
+  frozen.batch.push_back({MetadataWrite::Kind::kPut, MetaKey(kCatalogueName), catalogue_.Encode()});
+  entries_since_checkpoint_ = 0;
+  blocks_since_checkpoint_ = 0;
+
+  status = co_await log_->Flush();
+  TF_CO_RETURN_IF_ERROR(status);
+  status = co_await parts_.metadata->Commit(std::move(frozen.batch));
+  TF_CO_RETURN_IF_ERROR(status);
+
+  map_->FreezeDone();
+  last_checkpoint_ = std::move(record);
+  released_ = table_.Release(frozen.segments);
+  log_->Free(released_);
+  co_return absl::OkStatus();
+}
+
+// Logs the whole catalogue, so that the segments before it need not be kept for the catalogue
+// records in them (R17). In pieces: an entry has a bounded body.
+Task<absl::Status> Store::LogWholeCatalogue() {
+  if (!catalogue_changed_ && catalogue_segment_ == log_->end().segment) co_return absl::OkStatus();
+  catalogue_changed_ = false;
+  AttachState attach = attach_;
+  absl::Status status = co_await AppendOwn(EntryKind::kMembership, EncodeMembership(attach));
+  TF_CO_RETURN_IF_ERROR(status);
+
+  const std::string whole = catalogue_.Encode();
+  constexpr size_t kPieceBytes = kMaxEntryBodyBytes - 16;
+  CataloguePiece piece;
+  piece.count = static_cast<uint32_t>((whole.size() + kPieceBytes - 1) / kPieceBytes);
+  piece.crc = Crc32c(AsBytes(whole));
+  std::vector<Task<absl::Status>> appends;
+  for (piece.index = 0; piece.index < piece.count; ++piece.index) {
+    piece.bytes = whole.substr(piece.index * kPieceBytes, kPieceBytes);
+    appends.push_back(AppendOwn(EntryKind::kCatalogue, EncodeCataloguePiece(piece)));
+  }
+  co_return FirstError(co_await WhenAll(std::move(appends)));
+}
+
+bool Store::CheckpointDue() const {
+  const uint64_t entries =
+      options_.checkpoint_entries == 0 ? kCheckpointEntries : options_.checkpoint_entries;
+  const uint64_t bytes =
+      options_.checkpoint_bytes == 0
+          ? std::min(kCheckpointBytes, superblock_.segment_bytes * superblock_.max_segments / 8)
+          : options_.checkpoint_bytes;
+  return entries_since_checkpoint_ >= entries || blocks_since_checkpoint_ * kBlockSize >= bytes;
+}
+
+// Called without room. Those that wait together share one checkpoint.
+Task<absl::Status> Store::MakeRoom() {
+  const uint64_t number = last_checkpoint_.number;
+  const AsyncMutex::Guard lock = co_await checkpoint_mutex_.Lock();
+  if (last_checkpoint_.number > number + 1) co_return absl::OkStatus();
+  // Nothing was logged, applied or reclaimed since a checkpoint that brought nothing: another won't
+  // either.
+  const uint64_t seen = log_->counters().entries;
+  if (seen == fruitless_at_entries_ && map_->reclaim_jobs() == 0) co_return absl::OkStatus();
+  const uint64_t free_before = log_->free_segments();
+  if (map_->has_reclaim_work()) {
+    absl::Status status = co_await map_->ReclaimStep();
+    TF_CO_RETURN_IF_ERROR(status);
+  }
+  absl::Status status = co_await WriteCheckpoint();
+  if (!status.ok()) Fail(Annotate(status, "checkpoint"));
+  if (log_->free_segments() == free_before) fruitless_at_entries_ = log_->counters().entries;
+  co_return status;
+}
+
+// Checkpoints that are due, and reclaiming: each job waits for the checkpoint after its delete, and
+// its effects are in the one after that.
+Task<void> Store::BackgroundLoop() {
+  while (!stopping_ && failed_.ok()) {
+    co_await work_.Wait();
+    work_.Reset();
+    absl::Status status;
+    while (!stopping_ && failed_.ok() && status.ok() && map_->reclaim_jobs() > 0) {
+      const bool ready = map_->has_reclaim_work();
+      if (ready) {
+        const AsyncMutex::Guard lock = co_await checkpoint_mutex_.Lock();
+        status = co_await map_->ReclaimStep();
+      }
+      if (status.ok() && !map_->has_reclaim_work()) status = co_await Checkpoint();
+      if (!ready && !map_->has_reclaim_work()) break;
+    }
+    if (!status.ok() && failed_.ok()) TF_LOG(ERROR) << place_ << ": reclaiming: " << status;
+    if (!stopping_ && failed_.ok() && CheckpointDue()) {
+      const absl::Status ignored_as_failed = co_await Checkpoint();
+      if (!ignored_as_failed.ok()) break;
+    }
+  }
+}
+
+}  // namespace twofold

@@ -1,0 +1,133 @@
+#include "storage/store/directory_store.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "storage/base/prng.h"
+#include "storage/base/status_macros.h"
+#include "storage/io/uring_block_device.h"
+#include "storage/map/rocks_store.h"
+
+namespace twofold {
+namespace {
+
+constexpr uint64_t kMinMapReserveBytes = uint64_t{2} << 30;
+
+using Devices = std::vector<std::unique_ptr<BlockDevice>>;
+
+std::string NewId() { return absl::StrFormat("%016x%016x", SecureRandom64(), SecureRandom64()); }
+
+Task<absl::StatusOr<Devices>> OpenDevices(UringPoller& poller, Offload& offload,
+                                          std::vector<std::string> directories) {
+  Devices devices;
+  absl::Status status;
+  for (const std::string& directory : directories) {
+    absl::StatusOr<std::unique_ptr<UringBlockDevice>> device =
+        co_await UringBlockDevice::Open(poller, offload, directory);
+    status = device.status();
+    if (!status.ok()) break;
+    devices.push_back(*std::move(device));
+  }
+  if (!status.ok()) {
+    for (auto& device : devices) co_await device->Close();
+    co_return status;
+  }
+  co_return devices;
+}
+
+std::vector<BlockDevice*> Pointers(const Devices& devices) {
+  std::vector<BlockDevice*> pointers;
+  for (const auto& device : devices) pointers.push_back(device.get());
+  return pointers;
+}
+
+// What a directory may hold and still count as empty.
+bool Harmless(const std::string& name) { return name == "LOCK" || name == "lost+found"; }
+
+Task<absl::Status> CheckEmpty(BlockDevice* device) {
+  absl::StatusOr<std::vector<std::string>> names = co_await device->List("");
+  TF_CO_RETURN_IF_ERROR(names);
+  names->erase(std::remove_if(names->begin(), names->end(), Harmless), names->end());
+  if (names->empty()) co_return absl::OkStatus();
+  const size_t shown = std::min<size_t>(names->size(), 5);
+  co_return absl::AlreadyExistsError(absl::StrCat(
+      device->name(), " is not empty (",
+      absl::StrJoin(names->begin(), names->begin() + static_cast<ptrdiff_t>(shown), ", "),
+      names->size() > shown ? ", ..." : "", "): give an empty directory; nothing was changed"));
+}
+
+Task<absl::Status> Format(const Devices& devices, Offload& offload, std::string map_directory,
+                          Superblock superblock) {
+  for (const auto& device : devices) {
+    absl::Status status = co_await CheckEmpty(device.get());
+    TF_CO_RETURN_IF_ERROR(status);
+  }
+  superblock.disk_ids.clear();
+  for (size_t i = 0; i < devices.size(); ++i) superblock.disk_ids.push_back(NewId());
+  absl::Status status = co_await FormatStore(Pointers(devices), std::move(superblock));
+  TF_CO_RETURN_IF_ERROR(status);
+  RocksStore::Options rocks;
+  rocks.mode = RocksStore::Mode::kCreate;
+  absl::StatusOr<std::unique_ptr<RocksStore>> map =
+      co_await RocksStore::Open(map_directory, rocks, &offload);
+  TF_CO_RETURN_IF_ERROR(map);
+  co_await (*map)->Close();
+  co_return absl::OkStatus();
+}
+
+}  // namespace
+
+Task<absl::StatusOr<std::unique_ptr<Store>>> OpenDirectoryStore(UringPoller& poller,
+                                                                Offload& offload,
+                                                                DirectoryStoreOptions options) {
+  absl::StatusOr<Devices> devices = co_await OpenDevices(poller, offload, options.directories);
+  TF_CO_RETURN_IF_ERROR(devices);
+  StoreParts parts;
+  parts.devices = *std::move(devices);
+
+  std::string map_directory = options.map_directory;
+  if (map_directory.empty()) {
+    // The map lies on the store's first disk, whatever the order on the command line (R40).
+    std::vector<BlockDevice*> ordered = Pointers(parts.devices);
+    absl::StatusOr<Superblock> superblock = co_await ReadSuperblock(ordered);
+    if (!superblock.ok()) {
+      for (auto& device : parts.devices) co_await device->Close();
+      co_return superblock.status();
+    }
+    map_directory = absl::StrCat(ordered[0]->name(), "/map");
+  }
+  RocksStore::Options rocks;
+  rocks.mode = options.store.read_only ? RocksStore::Mode::kReadOnly : RocksStore::Mode::kOpen;
+  absl::StatusOr<std::unique_ptr<RocksStore>> metadata =
+      co_await RocksStore::Open(map_directory, rocks, &offload);
+  if (!metadata.ok()) {
+    for (auto& device : parts.devices) co_await device->Close();
+    co_return metadata.status();
+  }
+  parts.metadata = *std::move(metadata);
+  co_return co_await Store::Open(std::move(parts), options.store);
+}
+
+Task<absl::Status> FormatDirectoryStore(UringPoller& poller, Offload& offload,
+                                        std::vector<std::string> directories,
+                                        Superblock superblock) {
+  absl::StatusOr<Devices> devices = co_await OpenDevices(poller, offload, directories);
+  TF_CO_RETURN_IF_ERROR(devices);
+  const std::string map_directory = absl::StrCat(directories[0], "/map");
+  absl::Status status = co_await Format(*devices, offload, map_directory, std::move(superblock));
+  for (auto& device : *devices) co_await device->Close();
+  if (status.ok() || absl::IsAlreadyExists(status)) co_return status;
+  co_return Annotate(status, absl::StrCat("formatting failed half-way; empty ",
+                                          absl::StrJoin(directories, " and "), " and try again"));
+}
+
+uint64_t SegmentsThatFit(uint64_t free_bytes, uint64_t segment_bytes) {
+  const uint64_t wanted = std::max(free_bytes / 20, kMinMapReserveBytes);
+  const uint64_t reserve = std::min(wanted, free_bytes / 4);
+  return (free_bytes - reserve) / segment_bytes;
+}
+
+}  // namespace twofold

@@ -1,0 +1,186 @@
+// Reading: map lookup, device reads, checksum, zeros for what is not mapped (P7).
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "storage/base/crc32c.h"
+#include "storage/base/limits.h"
+#include "storage/base/log.h"
+#include "storage/base/status_macros.h"
+#include "storage/store/store.h"
+
+namespace twofold {
+namespace {
+
+bool IsData(const Piece& piece) { return piece.mapped && piece.run.kind == RunKind::kData; }
+
+// Neighbours of one kind become one extent.
+std::vector<BlockExtent> ToExtents(const std::vector<Piece>& pieces, size_t max_extents) {
+  std::vector<BlockExtent> extents;
+  for (const Piece& piece : pieces) {
+    const bool data = IsData(piece);
+    if (!extents.empty() && extents.back().data == data) {
+      extents.back().range.count += piece.run.range.count;
+      continue;
+    }
+    if (extents.size() == max_extents) break;
+    extents.push_back({piece.run.range, data});
+  }
+  return extents;
+}
+
+// Keeps a segment from being reused while it is read (M14).
+class SegmentPin {
+ public:
+  SegmentPin(SegmentTable* table, SegmentNumber segment) : table_(table), segment_(segment) {
+    table_->Pin(segment_);
+  }
+  SegmentPin(const SegmentPin&) = delete;
+  SegmentPin& operator=(const SegmentPin&) = delete;
+  ~SegmentPin() { table_->Unpin(segment_); }
+
+ private:
+  SegmentTable* table_;
+  SegmentNumber segment_;
+};
+
+}  // namespace
+
+Task<absl::StatusOr<std::vector<Piece>>> Store::LookupPieces(TimelineId timeline, Position as_of,
+                                                             BlockRange range) {
+  std::vector<Piece> pieces;
+  if (map_->TryLookup(timeline, as_of, range, &pieces)) co_return pieces;
+  co_return co_await map_->Lookup(timeline, as_of, range);
+}
+
+Task<absl::StatusOr<std::vector<BlockExtent>>> Store::Read(TimelineId timeline, Position as_of,
+                                                           BlockRange range,
+                                                           absl::Span<std::byte> into) {
+  TF_CHECK_EQ(into.size(), range.count.value() * kBlockSize);
+  std::vector<Piece> pieces;
+  if (!map_->TryLookup(timeline, as_of, range, &pieces)) {
+    absl::StatusOr<std::vector<Piece>> found = co_await map_->Lookup(timeline, as_of, range);
+    TF_CO_RETURN_IF_ERROR(found);
+    pieces = *std::move(found);
+  }
+  absl::Status status;
+  if (pieces.size() == 1 && IsData(pieces[0])) {
+    status = co_await ReadRun(pieces[0].run, into);
+  } else {
+    status = co_await ReadPieces(pieces, range, into);
+  }
+  TF_CO_RETURN_IF_ERROR(status);
+  co_return ToExtents(pieces, pieces.size());
+}
+
+Task<absl::Status> Store::ReadPieces(const std::vector<Piece>& pieces, BlockRange range,
+                                     absl::Span<std::byte> into) {
+  std::vector<Task<absl::Status>> reads;
+  for (const Piece& piece : pieces) {
+    const size_t offset = Distance(range.first, piece.run.range.first).value() * kBlockSize;
+    const absl::Span<std::byte> part =
+        into.subspan(offset, piece.run.range.count.value() * kBlockSize);
+    if (IsData(piece)) {
+      reads.push_back(ReadRun(piece.run, part));
+    } else {
+      std::memset(part.data(), 0, part.size());
+    }
+  }
+  if (reads.empty()) co_return absl::OkStatus();
+  co_return FirstError(co_await WhenAll(std::move(reads)));
+}
+
+Task<absl::Status> Store::ReadRun(Run run, absl::Span<std::byte> into) {
+  const uint32_t count = static_cast<uint32_t>(run.range.count.value());
+  TF_CHECK_EQ(run.block_crcs.size(), count);
+  const SegmentPin pin(&table_, run.address.segment);
+  const iovec piece{into.data(), into.size()};
+  absl::Status status =
+      co_await log_->ReadPayload(run.address, count, absl::MakeConstSpan(&piece, 1));
+  TF_CO_RETURN_IF_ERROR(Annotate(status, place_));
+  for (uint32_t i = 0; i < count; ++i) {
+    if (Crc32c(into.subspan(i * kBlockSize, kBlockSize)) == run.block_crcs[i]) continue;
+    ++bad_blocks_seen_;
+    const absl::Status bad = absl::DataLossError(
+        absl::StrCat("set ", superblock_.set_name, " (", place_, "): block ",
+                     run.range.first.value() + i, " fails its checksum, in segment ",
+                     run.address.segment.value(), " at block ", run.address.block + i));
+    TF_LOG(ERROR) << bad.message();
+    co_return bad;
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::StatusOr<std::vector<BlockExtent>>> Store::Status(TimelineId timeline, Position as_of,
+                                                             BlockRange range, size_t max_extents) {
+  // In steps: a range of terabytes is not looked up whole for an answer of a few extents.
+  std::vector<BlockExtent> extents;
+  const BlockCount step(kStatusStepBlocks);
+  for (BlockRange left = range; !left.empty() && extents.size() <= max_extents;) {
+    const BlockRange part{left.first, std::min(step, left.count)};
+    absl::StatusOr<std::vector<Piece>> pieces = co_await LookupPieces(timeline, as_of, part);
+    TF_CO_RETURN_IF_ERROR(pieces);
+    for (const BlockExtent& extent : ToExtents(*pieces, pieces->size())) {
+      if (!extents.empty() && extents.back().data == extent.data) {
+        extents.back().range.count += extent.range.count;
+      } else {
+        extents.push_back(extent);
+      }
+    }
+    left = BlockRange{part.end(), left.count - part.count};
+  }
+  // One more than asked for was gathered, so that the last one given is as long as it gets.
+  if (extents.size() > max_extents) extents.resize(max_extents);
+  co_return extents;
+}
+
+Task<absl::StatusOr<std::vector<TailEntry>>> Store::ReadTail(VolumeId volume, Position after,
+                                                             size_t max_bytes) {
+  // Usually the tail is uncommitted, and so in memory. After a loss of power under ack=written the
+  // other copy may lack what was committed: that is still in the log while its segments are.
+  std::vector<std::pair<LogEntry, LogAddress>> found;
+  for (SegmentNumber segment : log_->Segments()) {
+    if (!table_.segments().contains(segment)) continue;
+    const SegmentPin pin(&table_, segment);
+    absl::StatusOr<std::vector<LoggedBatch>> batches = co_await log_->ReadSegment(segment);
+    TF_CO_RETURN_IF_ERROR(batches);
+    for (const LoggedBatch& batch : *batches) {
+      for (const LoggedBatch::Item& item : batch.items) {
+        if (!HasSeq(item.entry.kind) || item.entry.volume != volume) continue;
+        if (item.entry.position <= after) continue;
+        found.emplace_back(item.entry, item.payload);
+      }
+    }
+  }
+  std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
+    return a.first.position < b.first.position;
+  });
+
+  std::vector<TailEntry> tail;
+  Position last = after;
+  size_t bytes = 0;
+  for (auto& [entry, payload] : found) {
+    if (entry.position == last) continue;  // logged twice: a copy
+    if (entry.position.seq.value() != last.seq.value() + 1) {
+      co_return absl::DataLossError(
+          absl::StrCat("set ", superblock_.set_name, ": the log of volume ", volume.value(),
+                       " has ", entry.position.seq.value(), " after ", last.seq.value(),
+                       ": what lies between was recycled; the other set is too far behind to be "
+                       "levelled from the log"));
+    }
+    last = entry.position;
+    AlignedBytes data(entry.block_crcs.size() * kBlockSize);
+    if (data.size() > 0) {
+      if (bytes + data.size() > max_bytes && !tail.empty()) break;
+      bytes += data.size();
+      const Run run{entry.range, RunKind::kData, entry.position, payload, entry.block_crcs};
+      absl::Status status = co_await ReadRun(run, data.span());
+      TF_CO_RETURN_IF_ERROR(status);
+    }
+    tail.push_back({std::move(entry), std::move(data)});
+  }
+  co_return tail;
+}
+
+}  // namespace twofold

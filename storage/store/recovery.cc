@@ -1,0 +1,210 @@
+// Opening a store: from what a crash left to a store that serves (DESIGN.md section 5; R11-R13,
+// R40, M9, M14).
+//
+// 1. Superblock: who we are; all disks are here. Take the next incarnation, durably, before
+// anything that
+//    carries it is written. A crash here costs a number.
+// 2. The newest checkpoint: the map, the catalogue and the segment table as of one log position. It
+// was committed
+//    atomically, so it is the newest or the one before, never a mixture.
+// 3. Replay the log from there. Entries that the checkpoint has already (other streams may have
+// been
+//    ahead of the oldest uncommitted entry) are skipped by position. Nothing is written, so a crash
+//    here repeats the same.
+// 4. Start appending: the log makes the dead tail unreadable and durably begins a new segment. From
+// that record on the
+//    cut is final. Segments that hold something live, or that replay may need, are in use; all
+//    others are free. Until the first checkpoint afterwards nothing more is freed (M14).
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "storage/base/limits.h"
+#include "storage/base/log.h"
+#include "storage/base/status_macros.h"
+#include "storage/map/key_codec.h"
+#include "storage/store/store.h"
+
+namespace twofold {
+
+Task<absl::Status> FormatStore(std::vector<BlockDevice*> devices, Superblock superblock) {
+  if (superblock.segment_bytes < kMinSegmentBytes || superblock.segment_bytes > kMaxSegmentBytes ||
+      superblock.segment_bytes % kBlockSize != 0) {
+    co_return absl::InvalidArgumentError(absl::StrCat("a segment of ", superblock.segment_bytes,
+                                                      " bytes: must be ", kMinSegmentBytes, " to ",
+                                                      kMaxSegmentBytes, " and a multiple of 4096"));
+  }
+  if (superblock.max_segments < kMinSegments) {
+    co_return absl::InvalidArgumentError(
+        absl::StrCat("a set of ", superblock.max_segments, " segments is too small: at least ",
+                     kMinSegments, " of ", superblock.segment_bytes >> 20, " MiB are needed"));
+  }
+  co_return co_await FormatSuperblock(std::move(devices), std::move(superblock));
+}
+
+Task<absl::StatusOr<std::unique_ptr<Store>>> Store::Open(StoreParts parts, StoreOptions options) {
+  std::unique_ptr<Store> store(new Store(std::move(parts), options));
+  absl::Status status = co_await store->Recover();
+  if (!status.ok()) {
+    co_await store->Stop();
+    co_return Annotate(status, store->place_);
+  }
+  co_return store;
+}
+
+Task<absl::Status> Store::Recover() {
+  place_ = absl::StrJoin(devices_, ",", [](std::string* out, const BlockDevice* device) {
+    out->append(device->name());
+  });
+  absl::StatusOr<Superblock> superblock = co_await ReadSuperblock(devices_);
+  TF_CO_RETURN_IF_ERROR(superblock);
+  superblock_ = *std::move(superblock);
+  if (!options_.read_only) {
+    superblock_.incarnation = superblock_.incarnation.Next();
+    superblock = co_await UpdateSuperblock(devices_, superblock_);
+    TF_CO_RETURN_IF_ERROR(superblock);
+    superblock_ = *std::move(superblock);
+  }
+
+  absl::Status status = co_await LoadCheckpoint();
+  TF_CO_RETURN_IF_ERROR(status);
+  status = co_await OpenLog();
+  TF_CO_RETURN_IF_ERROR(status);
+  status = co_await ReplayLog();
+  TF_CO_RETURN_IF_ERROR(status);
+  if (options_.read_only) co_return absl::OkStatus();
+
+  // A new store has its first checkpoint before it takes the first write: a map that has none
+  // afterwards was lost, and is not mistaken for an empty one (M12).
+  if (last_checkpoint_.number == 0) {
+    status = co_await Checkpoint();
+    TF_CO_RETURN_IF_ERROR(status);
+  }
+  scope_.Spawn(BackgroundLoop());
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> Store::LoadCheckpoint() {
+  map_ = std::make_unique<ExtentMap>(
+      parts_.metadata.get(), &catalogue_, &table_,
+      ExtentMap::Options{
+          options_.map_cache_bytes == 0 ? kDefaultMapCacheBytes : options_.map_cache_bytes,
+          kMaxPartialChunks});
+  absl::StatusOr<std::optional<std::string>> bytes =
+      co_await parts_.metadata->Get(MetaKey(kCheckpointName));
+  TF_CO_RETURN_IF_ERROR(bytes);
+  if (!bytes->has_value()) co_return absl::OkStatus();
+  TF_CO_ASSIGN_OR_RETURN(last_checkpoint_, DecodeCheckpoint(**bytes));
+  if (last_checkpoint_.store_id != superblock_.store_id) {
+    co_return absl::FailedPreconditionError(
+        absl::StrCat("its map/ belongs to another store (", last_checkpoint_.store_id,
+                     "): put back the map of this one (", superblock_.store_id, ")"));
+  }
+  attach_ = last_checkpoint_.attach;
+  fence_ = attach_.sealed;
+  catalogue_segment_ = last_checkpoint_.catalogue_segment;
+
+  bytes = co_await parts_.metadata->Get(MetaKey(kCatalogueName));
+  TF_CO_RETURN_IF_ERROR(bytes);
+  if (!bytes->has_value())
+    co_return absl::DataLossError("its map/ has a checkpoint without a catalogue");
+  TF_CO_ASSIGN_OR_RETURN(catalogue_, Catalogue::Decode(**bytes));
+  if (options_.read_only) checkpoint_catalogue_ = catalogue_;
+  for (const auto& [volume, stream] : catalogue_.streams())
+    streams_.Restore(volume, stream.applied);
+  co_return co_await map_->Load();
+}
+
+Task<absl::Status> Store::OpenLog() {
+  const std::string raw_id = absl::HexStringToBytes(superblock_.store_id);
+  SegmentLog::Options options;
+  options.store_id = raw_id;
+  options.segment_bytes = superblock_.segment_bytes;
+  options.max_segments = superblock_.max_segments;
+  options.on_logged = [this](const LoggedBatch& batch) { OnLogged(batch); };
+  options.take_commits = [this] { return streams_.TakeMovedMarks(kMaxBatchCommitMarks); };
+  options.on_failed = [this](const absl::Status& status) { Fail(status); };
+  options.on_opened = [this](SegmentNumber segment) { table_.Add(segment, SegmentState::kOpen); };
+  options.on_sealed = [this](SegmentNumber segment) { table_.Seal(segment); };
+  absl::StatusOr<std::unique_ptr<SegmentLog>> log =
+      co_await SegmentLog::Open(devices_, std::move(options));
+  TF_CO_RETURN_IF_ERROR(log);
+  log_ = *std::move(log);
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> Store::ReplayLog() {
+  const std::vector<SegmentNumber> present = log_->Segments();
+  if (last_checkpoint_.number == 0 && !present.empty() && present.front() != SegmentNumber(1)) {
+    co_return absl::DataLossError(absl::StrCat(
+        "its map/ is missing or empty, and the log goes back to segment ", present.front().value(),
+        " only, not to its beginning: put the directory map/ of this store back"));
+  }
+  TF_CO_RETURN_IF_ERROR(ReconcileSegments(present));
+
+  absl::StatusOr<SegmentLog::Replayed> replayed =
+      co_await log_->Replay(last_checkpoint_.replay_from,
+                            [this](const LoggedBatch& batch) { return TakeReplayed(batch); });
+  TF_CO_RETURN_IF_ERROR(replayed);
+  damage_.insert(damage_.end(), replayed->damage.begin(), replayed->damage.end());
+  for (const LogDamage& damage : damage_) {
+    TF_LOG(WARNING) << place_ << ": segment " << damage.segment << " block " << damage.block << ": "
+                    << damage.what;
+  }
+  if (options_.read_only) co_return absl::OkStatus();
+
+  absl::Status status =
+      co_await log_->StartAppending(*std::move(replayed), superblock_.incarnation, SegmentsInUse());
+  TF_CO_RETURN_IF_ERROR(status);
+  appending_ = true;
+  co_return absl::OkStatus();
+}
+
+// Brings the segment table, which knows what the checkpoint knew, and the log's headers together.
+absl::Status Store::ReconcileSegments(const std::vector<SegmentNumber>& present) {
+  const SegmentNumber keep_from =
+      std::min(last_checkpoint_.replay_from.segment, catalogue_segment_);
+  SegmentTable::Frozen gone;
+  for (const auto& [segment, info] : table_.segments()) {
+    if (std::binary_search(present.begin(), present.end(), segment)) continue;
+    if (info.live_blocks == 0 && info.zero_blocks == 0 && segment < keep_from) {
+      // Freed after the checkpoint and recycled since; only its rows are left.
+      gone.dead.push_back(segment);
+    } else {
+      damage_.push_back({segment, 0, "the segment's file is gone or its header is damaged"});
+    }
+  }
+  released_ = table_.Release(gone);
+  for (SegmentNumber segment : present) {
+    const bool wanted = last_checkpoint_.number == 0 || segment >= keep_from;
+    if (wanted || table_.segments().contains(segment)) table_.Add(segment, SegmentState::kSealed);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Store::TakeReplayed(const LoggedBatch& batch) {
+  for (const LoggedBatch::Item& item : batch.items) {
+    if (HasSeq(item.entry.kind)) {
+      streams_.Add(item.entry, item.payload, batch.start);
+    } else {
+      TF_RETURN_IF_ERROR(NoteOwnRecord(item.entry, batch.start));
+    }
+  }
+  for (const CommitMark& mark : batch.commits) {
+    streams_.Commit(mark.volume, mark.position);
+    ApplyCommitted(mark.volume);
+  }
+  entries_since_checkpoint_ += batch.items.size();
+  blocks_since_checkpoint_ += BlocksOf(batch);
+  return failed_;
+}
+
+std::vector<SegmentNumber> Store::SegmentsInUse() const {
+  std::vector<SegmentNumber> in_use;
+  for (const auto& [segment, info] : table_.segments()) in_use.push_back(segment);
+  return in_use;
+}
+
+}  // namespace twofold

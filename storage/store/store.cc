@@ -1,0 +1,254 @@
+#include "storage/store/store.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "storage/base/limits.h"
+#include "storage/base/log.h"
+#include "storage/base/status_macros.h"
+#include "storage/map/catalogue_codec.h"
+
+namespace twofold {
+
+Store::Store(StoreParts parts, StoreOptions options)
+    : parts_(std::move(parts)), options_(options), room_(&SegmentLog::WorstCaseBlocks) {
+  for (const auto& device : parts_.devices) devices_.push_back(device.get());
+}
+
+Store::~Store() { TF_CHECK(stopping_); }
+
+void Store::Fail(const absl::Status& status) {
+  if (!failed_.ok()) return;
+  failed_ = absl::UnavailableError(absl::StrCat(
+      "set ", superblock_.set_name, " (", place_,
+      ") takes no more writes since what is on its disk is unknown: ", status.message(),
+      "; check the disk, then start again"));
+  TF_LOG(ERROR) << failed_.message();
+  work_.Set();
+}
+
+Task<absl::Status> Store::Seal(Generation generation) {
+  if (generation < fence_) {
+    co_return absl::AbortedError(
+        absl::StrCat("set ", superblock_.set_name, " is sealed at generation ", fence_.value(),
+                     ", ", generation.value(), " is too old: another head has taken over"));
+  }
+  TF_CO_RETURN_IF_ERROR(failed_);
+  // From here on lower generations are refused; the record makes that outlive a crash. What they
+  // logged before lies in front of the record, so that it is durable when the record and the flush
+  // are.
+  fence_ = generation;
+  absl::Status status = co_await AppendOwn(EntryKind::kSeal, EncodeSeal(generation));
+  TF_CO_RETURN_IF_ERROR(status);
+  co_return co_await log_->Flush();
+}
+
+Task<absl::Status> Store::RecordMembership(AttachState state) {
+  TF_CO_RETURN_IF_ERROR(failed_);
+  if (state.sealed < attach_.sealed || state.membership_version < attach_.membership_version) {
+    co_return absl::AbortedError(absl::StrCat(
+        "set ", superblock_.set_name, " has membership version ", attach_.membership_version,
+        " of generation ", attach_.sealed.value(), ", version ", state.membership_version,
+        " of generation ", state.sealed.value(), " is too old"));
+  }
+  co_return co_await AppendOwn(EntryKind::kMembership, EncodeMembership(state));
+}
+
+Task<absl::Status> Store::AppendOwn(EntryKind kind, std::string body) {
+  LogEntry entry;
+  entry.kind = kind;
+  entry.position.generation = fence_;
+  entry.body = std::move(body);
+  absl::StatusOr<LogAddress> logged = co_await log_->Append(entry, {}, Durability::kDurable);
+  co_return logged.status();
+}
+
+Room::Space Store::Space() const {
+  Room::Space space;
+  space.blocks_per_segment = log_->usable_blocks_per_segment();
+  space.segments = log_->total_segments();
+  space.free_blocks =
+      log_->free_segments() * space.blocks_per_segment + log_->open_segment_blocks_left();
+  return space;
+}
+
+bool Store::TryReserve(BlockCount blocks, uint64_t entries) {
+  return failed_.ok() && !stopping_ && !map_->crowded() &&
+         room_.TryPromise(Space(), blocks, entries, /*emergency=*/false);
+}
+
+Task<absl::Status> Store::Reserve(BlockCount blocks, uint64_t entries, bool emergency) {
+  // Two tries at making room: the first checkpoint may only account for what is dead, and the next
+  // frees it.
+  for (int tries_left = 2;;) {
+    TF_CO_RETURN_IF_ERROR(failed_);
+    if (stopping_) co_return absl::UnavailableError("the store is being stopped");
+    if (map_->crowded()) {
+      absl::Status status = co_await map_->WaitForRoom();
+      TF_CO_RETURN_IF_ERROR(status);
+      continue;
+    }
+    if (room_.TryPromise(Space(), blocks, entries, emergency)) co_return absl::OkStatus();
+    if (tries_left-- == 0) break;
+    absl::Status status = co_await MakeRoom();
+    TF_CO_RETURN_IF_ERROR(status);
+  }
+  co_return absl::ResourceExhaustedError(
+      absl::StrCat("set ", superblock_.set_name, " (", place_,
+                   ") is full: ", table_.live_blocks() * kBlockSize >> 20,
+                   " MiB are in use; delete snapshots or volumes, or trim"));
+}
+
+void Store::Release(BlockCount blocks, uint64_t entries) { room_.Settle(blocks, entries); }
+
+Task<absl::Status> Store::Append(Generation generation, const LogEntry& entry,
+                                 absl::Span<const std::byte> payload, Durability durability) {
+  TF_CHECK(HasSeq(entry.kind));
+  TF_CO_RETURN_IF_ERROR(failed_);
+  if (generation < fence_) {
+    co_return absl::AbortedError(absl::StrCat("set ", superblock_.set_name,
+                                              " is sealed at generation ", fence_.value(),
+                                              ", this head has ", generation.value()));
+  }
+  TF_CO_RETURN_IF_ERROR(streams_.Admit(entry.volume, entry.position));
+  absl::StatusOr<LogAddress> logged = co_await log_->Append(entry, payload, durability);
+  co_return logged.status();
+}
+
+// Runs in the turn in which a batch completed, before its appenders resume: what is acknowledged is
+// in `streams_`, and a checkpoint sees either the whole batch or nothing of it.
+void Store::OnLogged(const LoggedBatch& batch) {
+  for (const LoggedBatch::Item& item : batch.items) {
+    if (HasSeq(item.entry.kind)) {
+      room_.Settle(BlockCount(item.entry.block_crcs.size()), 1);
+      streams_.Add(item.entry, item.payload, batch.start);
+      continue;
+    }
+    const absl::Status status = NoteOwnRecord(item.entry, batch.start);
+    if (!status.ok()) Fail(status);
+  }
+  entries_since_checkpoint_ += batch.items.size();
+  blocks_since_checkpoint_ += BlocksOf(batch);
+  if (CheckpointDue()) work_.Set();
+}
+
+// What a batch takes in the log, about: its payload and a block of descriptor.
+uint64_t Store::BlocksOf(const LoggedBatch& batch) {
+  uint64_t blocks = 1;
+  for (const LoggedBatch::Item& item : batch.items) blocks += item.entry.block_crcs.size();
+  return blocks;
+}
+
+absl::Status Store::NoteOwnRecord(const LogEntry& entry, const LogPosition& batch) {
+  switch (entry.kind) {
+    case EntryKind::kSeal: {
+      TF_ASSIGN_OR_RETURN(const Generation generation, DecodeSeal(entry.body));
+      attach_.sealed = std::max(attach_.sealed, generation);
+      fence_ = std::max(fence_, generation);
+      return absl::OkStatus();
+    }
+    case EntryKind::kMembership: {
+      TF_ASSIGN_OR_RETURN(AttachState state, DecodeMembership(entry.body));
+      state.sealed = std::max(attach_.sealed, state.sealed);
+      attach_ = std::move(state);
+      return absl::OkStatus();
+    }
+    case EntryKind::kCatalogue: {
+      TF_ASSIGN_OR_RETURN(const CataloguePiece piece, DecodeCataloguePiece(entry.body));
+      if (piece.index == 0) catalogue_begun_ = batch.segment;
+      if (piece.index + 1 == piece.count) catalogue_segment_ = catalogue_begun_;
+      return absl::OkStatus();
+    }
+    default:
+      // Cuts say where an earlier recovery ended; the other kinds belong to releases that can
+      // resync and clean.
+      return absl::OkStatus();
+  }
+}
+
+void Store::Commit(VolumeId volume, Position position) {
+  streams_.Commit(volume, position);
+  ApplyCommitted(volume);
+}
+
+void Store::ApplyCommitted(VolumeId volume) {
+  while (failed_.ok()) {
+    std::optional<PendingEntry> pending = streams_.TakeCommitted(volume);
+    if (!pending.has_value()) return;
+    const absl::Status status = Apply(*pending);
+    if (!status.ok()) Fail(status);
+  }
+}
+
+absl::Status Store::Apply(const PendingEntry& pending) {
+  const LogEntry& entry = pending.entry;
+  switch (entry.kind) {
+    case EntryKind::kWrite:
+      map_->Insert(entry.timeline, Run{entry.range, RunKind::kData, entry.position, pending.payload,
+                                       entry.block_crcs});
+      break;
+    case EntryKind::kZero:
+      map_->Zero(entry.timeline, entry.range, entry.position, pending.batch.segment);
+      break;
+    case EntryKind::kSnapshotDelete: {
+      TF_ASSIGN_OR_RETURN(const SnapshotDeleteBody body, DecodeSnapshotDelete(entry.body));
+      const auto it = catalogue_.snapshots().find(body.id);
+      if (it != catalogue_.snapshots().end()) map_->BeforeSnapshotDelete(it->second);
+      break;
+    }
+    case EntryKind::kVolumeDelete: {
+      TF_ASSIGN_OR_RETURN(const VolumeDeleteBody body, DecodeVolumeDelete(entry.body));
+      map_->BeforeVolumeDelete(body.id);
+      TF_RETURN_IF_ERROR(catalogue_.Apply(entry));
+      streams_.Forget(body.id);
+      catalogue_changed_ = true;
+      work_.Set();
+      return absl::OkStatus();
+    }
+    default:
+      break;
+  }
+  if (entry.kind != EntryKind::kWrite && entry.kind != EntryKind::kZero) {
+    catalogue_changed_ = true;
+    work_.Set();
+  }
+  return catalogue_.Apply(entry);
+}
+
+Task<absl::Status> Store::Flush() {
+  TF_CO_RETURN_IF_ERROR(failed_);
+  co_return co_await log_->Flush();
+}
+
+Store::Usage Store::usage() const {
+  const Room::Space space = Space();
+  const uint64_t kept = Room::EmergencySegments(space.segments);
+  Usage usage;
+  usage.segments = space.segments;
+  usage.free_segments = log_->free_segments();
+  usage.capacity_blocks =
+      space.segments > kept ? (space.segments - kept) * space.blocks_per_segment : 0;
+  const uint64_t available = space.free_blocks > kept * space.blocks_per_segment
+                                 ? space.free_blocks - kept * space.blocks_per_segment
+                                 : 0;
+  usage.used_blocks = usage.capacity_blocks > available ? usage.capacity_blocks - available : 0;
+  usage.live_blocks = table_.live_blocks();
+  return usage;
+}
+
+Task<void> Store::Stop() {
+  TF_CHECK(!stopping_);
+  stopping_ = true;
+  work_.Set();
+  co_await scope_.Join();
+  if (map_ != nullptr && log_ != nullptr && appending_ && failed_.ok()) {
+    absl::Status status = co_await Checkpoint();
+    if (!status.ok()) TF_LOG(WARNING) << place_ << ": no checkpoint at the end: " << status;
+  }
+  if (map_ != nullptr) co_await map_->Stop();
+  if (log_ != nullptr) co_await log_->Stop();
+  if (parts_.metadata != nullptr) co_await parts_.metadata->Close();
+  for (BlockDevice* device : devices_) co_await device->Close();
+}
+
+}  // namespace twofold
