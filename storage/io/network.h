@@ -23,6 +23,8 @@ struct Endpoint {
   enum class Kind { kUnix, kTcp } kind = Kind::kTcp;
   std::string host_or_path;
   uint16_t port = 0;
+  // Who may connect to a Unix socket (chmod(2)); Listen sees to it before anybody can.
+  uint32_t unix_mode = 0600;
 
   // kInvalidArgument with the reason.
   static absl::StatusOr<Endpoint> Parse(const std::string& text);
@@ -42,10 +44,13 @@ class Connection {
   // Writes all pieces (at most kMaxIoPieces), or fails; the pieces may be changed by the call.
   virtual Task<absl::Status> Write(absl::Span<iovec> pieces) = 0;
 
-  // True when the peer has hung up or reset, as far as is known without reading (R9). Cheap.
+  // True when the peer has closed its side or reset, as far as is known without reading (R9): also
+  // where data that it sent before is still unread. Cheap; looks at most once a turn of the
+  // executor.
   virtual bool PeerHungUp() = 0;
 
-  // Ends both directions: pending and later calls return. Idempotent, does not suspend.
+  // Ends both directions: pending and later calls return kCancelled, if they have not ended yet.
+  // Idempotent, does not suspend.
   virtual void Shutdown() = 0;
 
   // For messages, e.g. "127.0.0.1:50312" or "unix".
@@ -55,8 +60,8 @@ class Connection {
 class Listener {
  public:
   virtual ~Listener() = default;
-  // kCancelled after Shutdown; other errors are of one connection attempt, or of a lack of
-  // descriptors: the caller waits a little and goes on.
+  // kCancelled after Shutdown. kResourceExhausted for lack of descriptors or memory, after a little
+  // wait: the caller just goes on. One at a time.
   virtual Task<absl::StatusOr<std::unique_ptr<Connection>>> Accept() = 0;
   virtual void Shutdown() = 0;
   // With the port that was really bound.
@@ -66,9 +71,10 @@ class Listener {
 class Network {
  public:
   virtual ~Network() = default;
-  // A stale Unix socket that nobody listens on is replaced; one that somebody does is
-  // kAlreadyExists.
+  // A stale Unix socket that nobody listens on is replaced; an address that somebody listens on is
+  // kAlreadyExists. Looks up a host's name, if it is one, and so may block: for start-up.
   virtual absl::StatusOr<std::unique_ptr<Listener>> Listen(const Endpoint& endpoint) = 0;
+  // kUnavailable when nobody answers there.
   virtual Task<absl::StatusOr<std::unique_ptr<Connection>>> Connect(Endpoint endpoint) = 0;
 };
 
