@@ -96,13 +96,7 @@ void ReplicaSet::Release(BlockCount blocks, uint64_t entries) {
 }
 
 void ReplicaSet::Commit(VolumeId volume, Position position) {
-  for (const Member& member : members_) {
-    member.replica->Commit(volume, position);
-    if (member.failed) continue;
-    // One that could not apply it would show the past: it is not read any more (P6).
-    const absl::Status health = member.replica->health();
-    if (!health.ok()) Fail(member.replica, health);
-  }
+  for (const Member& member : members_) member.replica->Commit(volume, position);
 }
 
 Task<absl::Status> ReplicaSet::Flush() {
@@ -128,7 +122,8 @@ ReplicaSet::Member* ReplicaSet::PickReader(uint32_t* tried) {
   const size_t index = static_cast<size_t>(best - members_.data());
   *tried |= uint32_t{1} << index;
   turn_ = (index + 1) % members_.size();
-  // It may have failed on its own since it was last used.
+  // It may have failed on its own since it was last used, and not applied what was committed then:
+  // it would show the past (P6).
   const absl::Status health = best->replica->health();
   if (health.ok()) return best;
   Fail(best->replica, health);

@@ -8,7 +8,7 @@ namespace twofold {
 
 Sequencer::Sequencer(Generation generation, Position last, WallNanos last_stamp)
     : generation_(generation), last_given_(last.seq), committed_(last), last_stamp_(last_stamp) {
-  TF_CHECK(last.generation < generation);
+  TF_CHECK(last.generation <= generation);
 }
 
 void Sequencer::Begin(Request* request, BlockRange range, uint64_t entries, WallNanos now) {

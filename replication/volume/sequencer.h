@@ -47,7 +47,7 @@ class Sequencer {
   };
 
   // A stream whose log ends at `last`, all of it committed; its last entry bears `last_stamp`. New
-  // entries are of `generation`, which is higher than that of `last`.
+  // entries are of `generation`, which is not below that of `last`.
   Sequencer(Generation generation, Position last, WallNanos last_stamp);
 
   // Gives `request` the next `entries` Seqs. `range`: the blocks that it changes (empty: none).

@@ -1,0 +1,127 @@
+#include "tests/replication/test_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+namespace twofold {
+namespace {
+
+Task<void> CallOnExecutor(std::function<void()> function) {
+  function();
+  co_return;
+}
+
+}  // namespace
+
+void TestPool::Call(std::function<void()> function) { Run(CallOnExecutor(std::move(function))); }
+
+TestPool::TestPool(uint64_t seed, sim::SimReplicaOptions options)
+    : poller_(seed), executor_(poller_), options_(options) {
+  const std::string pool_id(32, '9');
+  for (size_t i = 0; i < disks_.size(); ++i) {
+    disks_[i].set_name = std::string(1, static_cast<char>('a' + i));
+    disks_[i].store_id = std::string(32, static_cast<char>('a' + i));
+    disks_[i].pool_id = pool_id;
+  }
+  sim::SimWitness witness(&stored_);
+  const absl::Status status =
+      Run(Pool::Format(&witness, pool_id, {disks_[0].store_id, disks_[1].store_id}));
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+TestPool::~TestPool() {
+  if (pool_ != nullptr) Stop();
+}
+
+absl::Status TestPool::Attach() {
+  Pool::Parts parts;
+  replicas_.clear();
+  for (sim::SimDisk& disk : disks_) {
+    auto replica = std::make_unique<sim::SimReplica>(&disk, &poller_, options_);
+    replicas_.push_back(replica.get());
+    parts.replicas.push_back(std::move(replica));
+  }
+  parts.witness = std::make_unique<sim::SimWitness>(&stored_);
+  parts.buffer_pool_bytes = kDefaultBufferPoolBytes;
+  absl::StatusOr<std::unique_ptr<Pool>> pool = Run(Pool::Attach(std::move(parts)));
+  if (!pool.ok()) return pool.status();
+  pool_ = *std::move(pool);
+  return absl::OkStatus();
+}
+
+bool TestPool::AttachOrCrashAfter(int64_t nanos, bool power_loss) {
+  // The replicas may be gone when the time comes.
+  const auto armed = std::make_shared<bool>(true);
+  poller_.Schedule(poller_.Now() + nanos, [this, armed, power_loss] {
+    if (!*armed) return;
+    for (sim::SimReplica* replica : replicas_) {
+      replica->Crash(poller_.random().OneIn(2), power_loss);
+    }
+  });
+  const absl::Status status = Attach();
+  *armed = false;
+  return status.ok();
+}
+
+void TestPool::MustAttach() {
+  const absl::Status status = Attach();
+  ASSERT_TRUE(status.ok()) << status;
+}
+
+void TestPool::Stop() {
+  Run(pool_->Stop());
+  pool_.reset();
+}
+
+void TestPool::Crash(bool power_loss) {
+  Call([this, power_loss] {
+    for (sim::SimReplica* replica : replicas_) {
+      replica->Crash(poller_.random().OneIn(2), power_loss);
+    }
+  });
+  Stop();
+}
+
+void TestPool::MakeVolume(const std::string& name, uint64_t size_bytes, AckMode ack) {
+  const absl::StatusOr<VolumeInfo> info = Run(pool_->CreateVolume(name, size_bytes, ack));
+  ASSERT_TRUE(info.ok()) << info.status();
+}
+
+std::unique_ptr<Mount> TestPool::Open(const std::string& name) {
+  absl::StatusOr<std::unique_ptr<Mount>> mount = pool_->OpenMount(name);
+  EXPECT_TRUE(mount.ok()) << mount.status();
+  return *std::move(mount);
+}
+
+Buffer TestPool::Payload(Mount& mount, uint64_t offset, uint64_t length, char fill) {
+  const uint64_t skip = offset % kBlockSize;
+  Buffer buffer = mount.buffers().TryAllocate(skip + length + kBlockSize);
+  EXPECT_FALSE(buffer.empty());
+  std::memset(buffer.data(), '!', buffer.size());  // what must not get through
+  std::memset(buffer.data() + skip, fill, length);
+  return buffer;
+}
+
+absl::Status TestPool::Write(Mount& mount, uint64_t offset, uint64_t length, char fill, bool fua) {
+  return Run(mount.Write(offset, length, Payload(mount, offset, length, fill), fua));
+}
+
+std::string TestPool::Read(Mount& mount, uint64_t offset, uint64_t length) {
+  absl::StatusOr<ReadReply> reply = Run(mount.Read(offset, length));
+  EXPECT_TRUE(reply.ok()) << reply.status();
+  if (!reply.ok()) return "";
+  uint64_t covered = 0;
+  for (const ByteExtent& extent : reply->extents) covered += extent.length;
+  EXPECT_EQ(covered, length);
+  return std::string(reinterpret_cast<const char*>(reply->buffer.data()) + reply->skip, length);
+}
+
+std::vector<ByteExtent> TestPool::Extents(Mount& mount, uint64_t offset, uint64_t length) {
+  const absl::StatusOr<std::vector<ByteExtent>> extents =
+      Run(mount.BlockStatus(offset, length, 100));
+  EXPECT_TRUE(extents.ok()) << extents.status();
+  return extents.value_or(std::vector<ByteExtent>());
+}
+
+}  // namespace twofold

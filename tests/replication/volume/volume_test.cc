@@ -1,0 +1,389 @@
+// Reading and writing a volume over two replicas.
+#include "replication/volume/volume.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+
+#include "storage/runtime/executor.h"
+#include "storage/runtime/task_scope.h"
+#include "tests/replication/test_pool.h"
+
+namespace twofold {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::string Bytes(uint64_t length, char fill) { return std::string(length, fill); }
+
+class VolumeTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    pool_.MustAttach();
+    pool_.MakeVolume("vol");
+    mount_ = pool_.Open("vol");
+  }
+
+  TestPool pool_;
+  std::unique_ptr<Mount> mount_;
+};
+
+TEST_F(VolumeTest, ReadsZerosWhereNothingWasWritten) {
+  EXPECT_EQ(mount_->size_bytes(), 1u << 20);
+  EXPECT_EQ(pool_.Read(*mount_, 0, 8192), Bytes(8192, 0));
+  EXPECT_THAT(pool_.Extents(*mount_, 0, 1 << 20), ElementsAre(ByteExtent{1 << 20, true}));
+}
+
+TEST_F(VolumeTest, ReadsBackWhatWasWritten) {
+  ASSERT_TRUE(pool_.Write(*mount_, 4096, 8192, 'x').ok());
+  EXPECT_EQ(pool_.Read(*mount_, 0, 16384), Bytes(4096, 0) + Bytes(8192, 'x') + Bytes(4096, 0));
+  EXPECT_THAT(pool_.Extents(*mount_, 0, 16384),
+              ElementsAre(ByteExtent{4096, true}, ByteExtent{8192, false}, ByteExtent{4096, true}));
+}
+
+TEST_F(VolumeTest, AWriteIsOnBothSetsBeforeItIsAnswered) {  // P1
+  const size_t before = pool_.disks()[0].log.size();
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'x').ok());
+  for (const sim::SimDisk& disk : pool_.disks()) {
+    EXPECT_EQ(disk.log.size(), before + 1);
+    EXPECT_EQ(disk.durable, disk.log.size());
+    EXPECT_EQ(disk.log.back().entry.position, pool_.disks()[0].log.back().entry.position);
+  }
+}
+
+TEST_F(VolumeTest, BytesAroundAnUnalignedWriteStay) {
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 16384, 'o').ok());
+  ASSERT_TRUE(pool_.Write(*mount_, 100, 50, 'a').ok());
+  ASSERT_TRUE(pool_.Write(*mount_, 4000, 8200, 'b').ok());
+  EXPECT_EQ(pool_.Read(*mount_, 0, 16384), Bytes(100, 'o') + Bytes(50, 'a') + Bytes(3850, 'o') +
+                                               Bytes(8200, 'b') + Bytes(4184, 'o'));
+  EXPECT_EQ(pool_.Read(*mount_, 120, 40), Bytes(30, 'a') + Bytes(10, 'o'));
+}
+
+TEST_F(VolumeTest, AnUnalignedWriteIntoNothingHasZerosAround) {
+  ASSERT_TRUE(pool_.Write(*mount_, 5000, 10, 'a').ok());
+  EXPECT_EQ(pool_.Read(*mount_, 4096, 4096), Bytes(904, 0) + Bytes(10, 'a') + Bytes(3182, 0));
+}
+
+TEST_F(VolumeTest, ALargeWriteBecomesSeveralEntries) {  // R5
+  pool_.MakeVolume("large", 64 << 20);
+  const std::unique_ptr<Mount> large = pool_.Open("large");
+  const size_t before = pool_.disks()[1].log.size();
+  ASSERT_TRUE(pool_.Write(*large, 4096, (3 << 20) + 4096, 'L').ok());
+  EXPECT_EQ(pool_.disks()[1].log.size(), before + 4);
+  EXPECT_EQ(pool_.Read(*large, 0, 4 << 20),
+            Bytes(4096, 0) + Bytes((3 << 20) + 4096, 'L') + Bytes((1 << 20) - 8192, 0));
+}
+
+TEST_F(VolumeTest, ZeroesMakeHolesAndKeepTheEdges) {  // R38
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 65536, 'x').ok());
+  ASSERT_TRUE(pool_.Run(mount_->WriteZeroes(100, 20000, {})).ok());
+  EXPECT_EQ(pool_.Read(*mount_, 0, 65536),
+            Bytes(100, 'x') + Bytes(20000, 0) + Bytes(65536 - 20100, 'x'));
+  EXPECT_THAT(pool_.Extents(*mount_, 0, 65536),
+              ElementsAre(ByteExtent{4096, false}, ByteExtent{12288, true},
+                          ByteExtent{65536 - 16384, false}));
+}
+
+TEST_F(VolumeTest, ZeroesOverHolesTakeNoSpace) {
+  const size_t before = pool_.disks()[0].log.size();
+  ASSERT_TRUE(pool_.Run(mount_->WriteZeroes(100, 200, {})).ok());
+  EXPECT_EQ(pool_.disks()[0].log.size(), before);
+  EXPECT_EQ(pool_.replica(0).promised_blocks(), 0u);
+  EXPECT_EQ(pool_.replica(0).promised_entries(), 0u);
+  EXPECT_THAT(pool_.Extents(*mount_, 0, 4096), ElementsAre(ByteExtent{4096, true}));
+}
+
+TEST_F(VolumeTest, ZeroesThatAllocateTakeSpace) {
+  pool_.MakeVolume("large", 64 << 20);
+  const std::unique_ptr<Mount> large = pool_.Open("large");
+  ASSERT_TRUE(pool_.Write(*large, 0, 4096, 'x').ok());
+  const uint64_t length = (9 << 20) + 77;
+  ASSERT_TRUE(pool_.Run(large->WriteZeroes(50, length, {.fua = true, .allocate = true})).ok());
+  EXPECT_EQ(pool_.Read(*large, 0, 4096), Bytes(50, 'x') + Bytes(4046, 0));
+  EXPECT_THAT(pool_.Extents(*large, 0, 10 << 20),
+              ElementsAre(ByteExtent{(9 << 20) + 4096, false}, ByteExtent{(1 << 20) - 4096, true}));
+}
+
+TEST_F(VolumeTest, TrimOfAnyLengthIsOneEntry) {  // R38
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 65536, 'x').ok());
+  const size_t before = pool_.disks()[0].log.size();
+  ASSERT_TRUE(pool_.Run(mount_->Trim(100, (1 << 20) - 100, false)).ok());
+  EXPECT_EQ(pool_.disks()[0].log.size(), before + 1);
+  EXPECT_EQ(pool_.Read(*mount_, 0, 65536), Bytes(4096, 'x') + Bytes(61440, 0));
+  ASSERT_TRUE(pool_.Run(mount_->Trim(10, 20, false)).ok());  // no whole block in it
+  EXPECT_EQ(pool_.disks()[0].log.size(), before + 1);
+}
+
+TEST_F(VolumeTest, RefusesWhatPassesTheEnd) {  // P8
+  EXPECT_TRUE(absl::IsOutOfRange(pool_.Write(*mount_, (1 << 20) - 10, 11, 'x')));
+  EXPECT_TRUE(absl::IsOutOfRange(pool_.Run(mount_->Read(1 << 20, 1)).status()));
+  EXPECT_TRUE(absl::IsOutOfRange(pool_.Run(mount_->Trim(0, (1 << 20) + 1, false))));
+  EXPECT_TRUE(absl::IsOutOfRange(pool_.Run(mount_->WriteZeroes(1, 1 << 20, {}))));
+  EXPECT_TRUE(absl::IsOutOfRange(pool_.Run(mount_->BlockStatus(0, 2 << 20, 1)).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(pool_.Run(mount_->Read(0, 0)).status()));
+  EXPECT_TRUE(pool_.Write(*mount_, (1 << 20) - 10, 10, 'x').ok());
+}
+
+TEST_F(VolumeTest, ReadsTakeTurnsBetweenTheSets) {
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'x').ok());
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 'x'));
+  EXPECT_EQ(pool_.replica(0).reads(), 5u);
+  EXPECT_EQ(pool_.replica(1).reads(), 5u);
+}
+
+TEST_F(VolumeTest, ABadBlockIsReadFromTheOtherSet) {  // P7
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 16384, 'x').ok());
+  const TimelineId timeline = pool_.pool().FindVolume("vol")->timeline;
+  // Each set has lost another block of the range.
+  pool_.disks()[0].bad_blocks.insert({timeline, BlockIndex(1)});
+  pool_.disks()[1].bad_blocks.insert({timeline, BlockIndex(2)});
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(pool_.Read(*mount_, 0, 16384), Bytes(16384, 'x'));
+  pool_.disks()[1].bad_blocks.insert({timeline, BlockIndex(1)});
+  EXPECT_TRUE(absl::IsDataLoss(pool_.Run(mount_->Read(0, 16384)).status()));
+  EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 'x'));
+}
+
+// A block that no set has whole must not get a new checksum from a write of a part of it (R10).
+TEST_F(VolumeTest, APartialWriteOfABadBlockFails) {
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'x').ok());
+  const TimelineId timeline = pool_.pool().FindVolume("vol")->timeline;
+  for (sim::SimDisk& disk : pool_.disks()) disk.bad_blocks.insert({timeline, BlockIndex(0)});
+  const Position before = pool_.pool().FindVolume("vol")->position;
+  EXPECT_TRUE(absl::IsDataLoss(pool_.Write(*mount_, 10, 10, 'y')));
+  EXPECT_TRUE(absl::IsDataLoss(pool_.Run(mount_->WriteZeroes(10, 10, {}))));
+  EXPECT_EQ(pool_.pool().FindVolume("vol")->position, before);
+  EXPECT_EQ(pool_.replica(0).promised_blocks(), 0u);
+  // The whole block can be written, and is good then.
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'z').ok());
+  EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 'z'));
+}
+
+TEST_F(VolumeTest, AnAbandonedWriteGetsNoSeq) {  // R9
+  bool gone = false;
+  mount_->SetAbandonedProbe([&gone] { return gone; });
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'x').ok());
+  gone = true;
+  EXPECT_TRUE(absl::IsCancelled(pool_.Write(*mount_, 0, 4096, 'y')));
+  EXPECT_TRUE(absl::IsCancelled(pool_.Run(mount_->Trim(0, 4096, false))));
+  EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 'x'));
+  EXPECT_EQ(pool_.replica(1).promised_entries(), 0u);
+}
+
+TEST_F(VolumeTest, DurableVolumesFlushAtOnce) {
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'x', /*fua=*/true).ok());
+  ASSERT_TRUE(pool_.Run(mount_->Flush()).ok());
+  EXPECT_EQ(pool_.replica(0).flushes(), 0u);
+}
+
+TEST_F(VolumeTest, WrittenVolumesFlushBothSets) {  // R33
+  pool_.MakeVolume("fast", 1 << 20, AckMode::kWritten);
+  const std::unique_ptr<Mount> fast = pool_.Open("fast");
+  const size_t durable = pool_.disks()[0].durable;
+  ASSERT_TRUE(pool_.Write(*fast, 0, 4096, 'x').ok());
+  EXPECT_EQ(pool_.disks()[0].durable, durable);
+  ASSERT_TRUE(pool_.Run(fast->Flush()).ok());
+  for (const sim::SimDisk& disk : pool_.disks()) EXPECT_EQ(disk.durable, disk.log.size());
+  ASSERT_TRUE(pool_.Write(*fast, 0, 4096, 'y').ok());
+  ASSERT_TRUE(pool_.Write(*fast, 4096, 4096, 'z', /*fua=*/true).ok());
+  for (const sim::SimDisk& disk : pool_.disks()) EXPECT_EQ(disk.durable, disk.log.size());
+}
+
+TEST_F(VolumeTest, AFullSetRefusesBeforeASeqIsGiven) {  // R6, M22
+  TestPool small(1, {.capacity_blocks = 10});
+  small.MustAttach();
+  small.MakeVolume("vol");
+  const std::unique_ptr<Mount> mount = small.Open("vol");
+  ASSERT_TRUE(small.Write(*mount, 0, 8 * 4096, 'x').ok());
+  const Position before = small.pool().FindVolume("vol")->position;
+  EXPECT_TRUE(absl::IsResourceExhausted(small.Write(*mount, 0, 3 * 4096, 'y')));
+  EXPECT_EQ(small.pool().FindVolume("vol")->position, before);
+  EXPECT_EQ(small.pool().Info().state, "healthy");
+  EXPECT_EQ(small.Read(*mount, 0, 4096), Bytes(4096, 'x'));
+  EXPECT_TRUE(small.Run(mount->Trim(0, 8192, false)).ok());
+  EXPECT_TRUE(small.Write(*mount, 0, 2 * 4096, 'y').ok());
+  for (size_t i = 0; i < 2; ++i) EXPECT_EQ(small.replica(i).promised_blocks(), 0u);
+}
+
+// ---- What is under way at the same time ----
+
+Task<void> WriteInto(Mount* mount, uint64_t offset, uint64_t length, Buffer payload,
+                     absl::Status* result, bool* done) {
+  *result = co_await mount->Write(offset, length, std::move(payload), false);
+  *done = true;
+}
+
+Task<void> ReadInto(Mount* mount, uint64_t offset, uint64_t length,
+                    absl::StatusOr<ReadReply>* result, bool* done) {
+  *result = co_await mount->Read(offset, length);
+  *done = true;
+}
+
+Task<void> Join(TaskScope* scope) { co_await scope->Join(); }
+
+Task<void> Wait(sim::SimPoller* poller, int64_t nanos) { co_await poller->Delay(nanos); }
+
+class ConcurrentTest : public VolumeTest {
+ protected:
+  void SpawnWrite(uint64_t offset, uint64_t length, char fill) {
+    writes_.push_back(std::make_unique<Write>());
+    pool_.Run(Spawn(&scope_, WriteInto(mount_.get(), offset, length,
+                                       pool_.Payload(*mount_, offset, length, fill),
+                                       &writes_.back()->status, &writes_.back()->done)));
+  }
+  void SpawnRead(uint64_t offset, uint64_t length) {
+    pool_.Run(Spawn(&scope_, ReadInto(mount_.get(), offset, length, &read_, &read_done_)));
+  }
+  static Task<void> Spawn(TaskScope* scope, Task<void> task) {
+    scope->Spawn(std::move(task));
+    co_return;
+  }
+  void HoldReads(bool hold) {
+    pool_.Call([this, hold] {
+      for (size_t i = 0; i < 2; ++i) pool_.replica(i).HoldReads(hold);
+    });
+  }
+  void HoldAppends(size_t replica, bool hold) {
+    pool_.Call([this, replica, hold] { pool_.replica(replica).HoldAppends(hold); });
+  }
+  void LetRun() { pool_.Run(Wait(&pool_.poller(), 50 * kNanosPerMilli)); }
+  void JoinAll() { pool_.Run(Join(&scope_)); }
+  std::string ReadBytes() {
+    EXPECT_TRUE(read_.ok()) << read_.status();
+    if (!read_.ok()) return "";
+    return std::string(reinterpret_cast<const char*>(read_->buffer.data()) + read_->skip,
+                       read_->extents.empty() ? 0 : read_->extents[0].length);
+  }
+
+  struct Write {
+    absl::Status status;
+    bool done = false;
+  };
+  TaskScope scope_;
+  std::vector<std::unique_ptr<Write>> writes_;
+  absl::StatusOr<ReadReply> read_ = absl::UnknownError("not yet");
+  bool read_done_ = false;
+};
+
+TEST_F(ConcurrentTest, NoAnswerBeforeBothSetsHaveIt) {  // P1
+  HoldAppends(1, true);
+  SpawnWrite(0, 4096, 'x');
+  LetRun();
+  EXPECT_FALSE(writes_[0]->done);
+  HoldAppends(1, false);
+  JoinAll();
+  EXPECT_TRUE(writes_[0]->status.ok());
+}
+
+TEST_F(ConcurrentTest, AReadWaitsForAnEarlierWrite) {  // R7
+  HoldAppends(0, true);
+  SpawnWrite(0, 4096, 'x');
+  LetRun();
+  SpawnRead(0, 4096);
+  LetRun();
+  EXPECT_FALSE(read_done_);
+  EXPECT_EQ(pool_.Read(*mount_, 4096, 4096), Bytes(4096, 0));  // elsewhere nobody waits
+  HoldAppends(0, false);
+  JoinAll();
+  EXPECT_EQ(ReadBytes(), Bytes(4096, 'x'));
+}
+
+TEST_F(ConcurrentTest, AReadIsHeldForAWriteThatCameMeanwhile) {  // R7
+  HoldReads(true);
+  SpawnRead(0, 4096);
+  LetRun();
+  HoldAppends(0, true);
+  SpawnWrite(0, 4096, 'x');
+  LetRun();
+  HoldReads(false);
+  LetRun();
+  EXPECT_FALSE(read_done_);
+  HoldAppends(0, false);
+  JoinAll();
+  EXPECT_TRUE(read_done_);
+}
+
+TEST_F(ConcurrentTest, PartialWritesOfOneBlockDoNotLoseEachOther) {
+  for (uint64_t i = 0; i < 64; ++i) SpawnWrite(i * 64, 64, static_cast<char>('A' + i));
+  JoinAll();
+  for (const auto& write : writes_) EXPECT_TRUE(write->status.ok()) << write->status;
+  std::string expected;
+  for (uint64_t i = 0; i < 64; ++i) expected += Bytes(64, static_cast<char>('A' + i));
+  EXPECT_EQ(pool_.Read(*mount_, 0, 4096), expected);
+}
+
+// A whole-block write that comes between the read and the write of a partial one must not be lost.
+TEST_F(ConcurrentTest, AWholeWriteDoesNotSlipIntoAPartialOne) {
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'o').ok());
+  HoldReads(true);
+  SpawnWrite(0, 10, 'p');
+  LetRun();
+  SpawnWrite(0, 4096, 'w');
+  LetRun();
+  HoldReads(false);
+  JoinAll();
+  EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 'w'));
+}
+
+TEST_F(ConcurrentTest, MoreRequestsThanTheBoundWaitTheirTurn) {
+  for (size_t i = 0; i < kMaxInFlightPerVolume + 500; ++i) {
+    SpawnWrite((i % 256) * 4096, 4096, static_cast<char>('a' + i % 26));
+  }
+  JoinAll();
+  for (const auto& write : writes_) ASSERT_TRUE(write->status.ok()) << write->status;
+}
+
+// ---- A replica fails ----
+
+TEST_F(ConcurrentTest, AFailedSetStopsWritesAndSaysWhatToDo) {  // P6
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'x').ok());
+  pool_.replica(1).FailNextAppend();
+  SpawnWrite(0, 4096, 'y');
+  JoinAll();
+  EXPECT_TRUE(absl::IsUnavailable(writes_[0]->status));
+  const absl::Status later = pool_.Write(*mount_, 8192, 4096, 'z');
+  EXPECT_TRUE(absl::IsUnavailable(later));
+  EXPECT_THAT(std::string(later.message()), HasSubstr("set b (/sim/b) failed"));
+  EXPECT_THAT(std::string(later.message()), HasSubstr("the disk said no"));
+  EXPECT_THAT(std::string(later.message()), HasSubstr("restart the daemon"));
+  EXPECT_TRUE(absl::IsUnavailable(pool_.Run(mount_->Trim(0, 4096, false))));
+  // Reads go on, and show what was acknowledged, not what one set alone has.
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 'x'));
+  const PoolInfo info = pool_.pool().Info();
+  EXPECT_THAT(info.state, HasSubstr("set b"));
+  EXPECT_EQ(info.replicas[0].state, "in-sync");
+  EXPECT_EQ(info.replicas[1].state, "failed");
+  EXPECT_THAT(pool_.pool().FindVolume("vol")->state, HasSubstr("set b"));
+}
+
+TEST_F(ConcurrentTest, WritesBehindAFailedOneFailToo) {
+  HoldAppends(0, true);
+  for (int i = 0; i < 5; ++i) SpawnWrite(0, 4096, static_cast<char>('a' + i));
+  LetRun();
+  pool_.replica(0).FailQuietly();
+  HoldAppends(0, false);
+  JoinAll();
+  for (const auto& write : writes_) EXPECT_TRUE(absl::IsUnavailable(write->status));
+  // Each of them is on set b, none was acknowledged, none is seen.
+  EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 0));
+}
+
+TEST_F(ConcurrentTest, ASetThatFailedQuietlyIsNotRead) {  // P6
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'x').ok());
+  pool_.replica(0).FailQuietly();
+  const uint64_t reads = pool_.replica(0).reads();
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 'x'));
+  EXPECT_EQ(pool_.replica(0).reads(), reads);
+  EXPECT_TRUE(absl::IsUnavailable(pool_.Write(*mount_, 0, 4096, 'y')));
+}
+
+TEST_F(ConcurrentTest, WithBothSetsGoneReadsFailClearly) {
+  for (size_t i = 0; i < 2; ++i) pool_.replica(i).FailQuietly();
+  EXPECT_TRUE(absl::IsUnavailable(pool_.Run(mount_->Read(0, 4096)).status()));
+}
+
+}  // namespace
+}  // namespace twofold
