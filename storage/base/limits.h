@@ -46,6 +46,7 @@ inline constexpr size_t kMaxLookupReads = 16;        // chunks of one lookup rea
 inline constexpr size_t kMaxZeroedChunks =
     64;  // a trim over more of them becomes a tombstone (R38)
 inline constexpr size_t kMaxTombstones = 1024;  // at the bound new batches wait
+inline constexpr uint64_t kMaxReclaimedPerCheckpoint = 100'000;  // then reclaim waits for the next one
 // Chunks that wait for a checkpoint: bounded by the map cache, or this where that is smaller.
 inline constexpr size_t kMinDirtyMapBytes = size_t{4} << 20;
 

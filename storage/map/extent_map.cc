@@ -37,10 +37,17 @@ ExtentMap::Impl::Impl(MetadataStore* metadata, const Catalogue* catalogue, Segme
 
 ExtentMap::Impl::~Impl() { TF_CHECK(readings_.empty()); }
 
-const TimelineRecord& ExtentMap::Impl::Timeline(TimelineId timeline) const {
+const TimelineRecord* ExtentMap::Impl::FindTimeline(TimelineId timeline) const {
   const auto found = catalogue_.timelines().find(timeline);
-  TF_CHECK(found != catalogue_.timelines().end()) << "timeline " << timeline;
-  return found->second;
+  if (found != catalogue_.timelines().end()) return &found->second;
+  const auto departed = departed_.find(timeline);
+  return departed == departed_.end() ? nullptr : &departed->second;
+}
+
+const TimelineRecord& ExtentMap::Impl::Timeline(TimelineId timeline) const {
+  const TimelineRecord* const record = FindTimeline(timeline);
+  TF_CHECK(record != nullptr) << "timeline " << timeline;
+  return *record;
 }
 
 bool ExtentMap::Impl::HasParent(TimelineId timeline) const {
@@ -78,7 +85,7 @@ void ExtentMap::Impl::Zero(TimelineId timeline, BlockRange range, Position posit
   const TimelineRecord& record = Timeline(timeline);
   accounting_.NoteEpoch(record);
   const uint64_t chunks = ChunkOf(range.end() - BlockIndex(1)) - ChunkOf(range.first) + 1;
-  if (chunks > kMaxZeroedChunks) {
+  if (chunks > options_.max_zeroed_chunks) {
     tombstones_.Add({.timeline = timeline,
                      .range = range,
                      .position = position,
@@ -175,7 +182,8 @@ void ExtentMap::Impl::InsertRun(TimelineId timeline, ChunkVersion& version, cons
   } else if (!counted) {
     accounting_.Born(run);
   }
-  for (const Run& old : displaced_) accounting_.Displaced(timeline, old, version.epoch);
+  const TimelineRecord& record = Timeline(timeline);
+  for (const Run& old : displaced_) accounting_.Displaced(record, old, version.epoch);
   if (run.position <= version.saved_up_to) version.rewrite = true;
   version.dirty = true;
   displaced_.clear();
@@ -242,7 +250,8 @@ bool ExtentMap::Impl::too_dirty() const {
 }
 
 bool ExtentMap::Impl::checkpoint_due() const {
-  return cache_.undurable_bytes() > std::max(options_.cache_bytes, kMinDirtyMapBytes) / 2;
+  return cache_.undurable_bytes() > std::max(options_.cache_bytes, kMinDirtyMapBytes) / 2 ||
+         reclaimed_since_freeze_ >= kMaxReclaimedPerCheckpoint;
 }
 
 bool ExtentMap::Impl::crowded() const {
@@ -299,6 +308,14 @@ bool ExtentMap::TryLookup(TimelineId timeline, Position as_of, BlockRange range,
                           std::vector<Piece>* pieces) {
   return impl_->TryLookup(timeline, as_of, range, pieces);
 }
+void ExtentMap::BeforeSnapshotDelete(const SnapshotRecord& snapshot) {
+  impl_->BeforeSnapshotDelete(snapshot);
+}
+void ExtentMap::BeforeVolumeDelete(VolumeId volume) { impl_->BeforeVolumeDelete(volume); }
+void ExtentMap::BeforeTimelineStart(VolumeId volume) { impl_->BeforeTimelineStart(volume); }
+bool ExtentMap::has_reclaim_work() const { return impl_->has_reclaim_work(); }
+Task<absl::Status> ExtentMap::ReclaimStep() { return impl_->ReclaimStep(); }
+uint64_t ExtentMap::reclaim_jobs() const { return impl_->reclaim_jobs(); }
 Task<absl::Status> ExtentMap::PrepareFreeze() { return impl_->PrepareFreeze(); }
 ExtentMap::Frozen ExtentMap::Freeze(SegmentNumber replay_from, SegmentNumber keep_from) {
   return impl_->Freeze(replay_from, keep_from);

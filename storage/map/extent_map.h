@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "storage/base/limits.h"
 #include "storage/base/types.h"
 #include "storage/log/segment_table.h"
 #include "storage/map/catalogue.h"
@@ -28,7 +29,8 @@ class ExtentMap {
  public:
   struct Options {
     size_t cache_bytes = 0;  // for chunks; dirty and frozen ones may pass it until a checkpoint
-    size_t max_partial_chunks = 0;  // M10
+    size_t max_partial_chunks = 0;                  // M10
+    uint64_t max_zeroed_chunks = kMaxZeroedChunks;  // of one trim; over more it becomes a tombstone
   };
 
   // All outlive the map. `table` is told what becomes live and dead.
@@ -70,6 +72,9 @@ class ExtentMap {
   // catalogue.
   void BeforeSnapshotDelete(const SnapshotRecord& snapshot);
   void BeforeVolumeDelete(VolumeId volume);
+  // The same before a timeline start (rollback, clone into a new volume): what only the end of the
+  // timeline left behind shows is freed. Nothing to do where a snapshot was taken at its end (P5).
+  void BeforeTimelineStart(VolumeId volume);
   // Whether ReclaimStep has something to do. Its work is bounded per step, survives crashes (it is
   // part of the checkpoints) and runs after the checkpoint that follows the delete.
   bool has_reclaim_work() const;

@@ -71,6 +71,7 @@ ExtentMap::Frozen ExtentMap::Impl::Freeze(SegmentNumber replay_from, SegmentNumb
       FreezePartial(*chunk, &batch);
     }
   }
+  FreezeJobs(&batch);
   accounting_.Freeze(&batch);
   tombstones_.Freeze(&batch);
 
@@ -143,7 +144,9 @@ void ExtentMap::Impl::FreezeDone() {
     }
     cache_.Changed(*chunk);
   }
+  FreezeJobsDone();
   cache_.Evict();
+  StartBackground();
   changed_.WakeAll();
 }
 
@@ -173,6 +176,8 @@ Task<absl::Status> ExtentMap::Impl::Load() {
   absl::StatusOr<std::vector<KeyValue>> tombstones = co_await ScanTable(Table::kTombstone);
   if (!tombstones.ok()) co_return tombstones.status();
   TF_CO_RETURN_IF_ERROR(tombstones_.Load(*tombstones));
+  const absl::Status jobs = co_await LoadJobs();
+  if (!jobs.ok()) co_return jobs;
   co_return co_await LoadPartials();
 }
 
@@ -182,7 +187,7 @@ Task<absl::Status> ExtentMap::Impl::LoadPartials() {
   for (const auto& [key_bytes, value] : *entries) {
     TF_CO_ASSIGN_OR_RETURN(const ChunkKey key, DecodePartialKey(key_bytes));
     TF_CO_ASSIGN_OR_RETURN(RunList runs, RunList::Decode(key.chunk, value));
-    if (!catalogue_.timelines().contains(key.timeline)) {
+    if (FindTimeline(key.timeline) == nullptr) {
       co_return absl::DataLossError(absl::StrCat("map: chunk ", key.chunk, " of timeline ",
                                                  key.timeline.value(),
                                                  ", which the catalogue does not have; rebuild "
@@ -198,7 +203,9 @@ Task<absl::Status> ExtentMap::Impl::LoadPartials() {
     // What was in the partial chunk is counted as born in that checkpoint. Its zeros stay: whether
     // they matter would have to be known of all of them.
     chunk->has_data = true;
-    chunk->versions.push_back({.epoch = key.epoch, .runs = std::move(runs), .dirty = true});
+    // The newest comes first in the table, the oldest in memory.
+    chunk->versions.insert(chunk->versions.begin(),
+                           {.epoch = key.epoch, .runs = std::move(runs), .dirty = true});
     cache_.Changed(*chunk);
     stored_partials_.insert(key_bytes);
   }

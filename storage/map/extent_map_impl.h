@@ -18,7 +18,7 @@
 
 #include <cstdint>
 #include <deque>
-#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,6 +32,7 @@
 #include "storage/map/chunk_cache.h"
 #include "storage/map/extent_map.h"
 #include "storage/map/key_codec.h"
+#include "storage/map/reclaim_plan.h"
 #include "storage/map/space_accounting.h"
 #include "storage/map/tombstones.h"
 #include "storage/runtime/sync.h"
@@ -54,6 +55,12 @@ class ExtentMap::Impl {
   Task<absl::StatusOr<std::vector<Piece>>> Lookup(TimelineId timeline, Position as_of,
                                                   BlockRange range);
   bool TryLookup(TimelineId timeline, Position as_of, BlockRange range, std::vector<Piece>* pieces);
+  void BeforeSnapshotDelete(const SnapshotRecord& snapshot);
+  void BeforeVolumeDelete(VolumeId volume);
+  void BeforeTimelineStart(VolumeId volume);
+  bool has_reclaim_work() const;
+  Task<absl::Status> ReclaimStep();
+  uint64_t reclaim_jobs() const;
   Task<absl::Status> PrepareFreeze();
   Frozen Freeze(SegmentNumber replay_from, SegmentNumber keep_from);
   void FreezeDone();
@@ -62,6 +69,8 @@ class ExtentMap::Impl {
 
  private:
   // ---- Changes (extent_map.cc) ------------------------------------------------------------------
+  // In the catalogue, or deleted and not yet reclaimed.
+  const TimelineRecord* FindTimeline(TimelineId timeline) const;
   const TimelineRecord& Timeline(TimelineId timeline) const;
   bool HasParent(TimelineId timeline) const;
   void InsertPart(TimelineId timeline, Epoch epoch, const Run& part);
@@ -138,6 +147,45 @@ class ExtentMap::Impl {
                                                           uint64_t end);
   Task<absl::Status> ApplyTombstonesTo(TimelineId timeline, uint64_t chunk);
 
+  // ---- Reclaim (extent_map_reclaim.cc) ----------------------------------------------------------
+  struct PendingJob {
+    uint64_t number = 0;
+    ReclaimJob job{};
+    bool in_store = false;  // as it is now it is in the metadata store, or in the batch on its way
+    bool frozen = false;    // in effect, and in a batch
+    bool durable = false;   // which was committed: the job may run
+    bool finished = false;  // its effects are in memory
+    bool finish_frozen = false;  // and in a batch
+  };
+  // How far the job that runs has come, in this process.
+  struct ReclaimCursor {
+    uint64_t job = 0;  // number; 0: none
+    enum class Phase { kDead, kCompare, kVersions } phase = Phase::kDead;
+    std::string from{};   // the next key to look at
+    std::string older{};  // kCompare: the same on both sides
+    std::string newer{};
+    bool by_older = false;  // kVersions: on which side
+  };
+  void AddJobs(const std::vector<ReclaimJob>& jobs);
+  void FixEnds(TimelineId timeline);
+  void DropTombstones(TimelineId timeline, Position from);
+  const PendingJob* RunnableJob() const;
+  // Each does a bounded part, and says whether that was the last one.
+  Task<absl::StatusOr<bool>> ReclaimPoint(ReclaimJob job);
+  Task<absl::StatusOr<bool>> FreeDeadPage(ReclaimJob job);
+  absl::Status FreeEntry(const DeadKey& key, BlockCount count, const Base& seen);
+  Task<absl::Status> CompareSides(ReclaimJob job);
+  Task<absl::StatusOr<bool>> DropVersionsPage(ReclaimJob job);
+  Task<absl::StatusOr<bool>> ReclaimTail(ReclaimJob job);
+  Task<absl::Status> FreeChunkTail(ReclaimJob job, uint64_t chunk, Epoch found_at);
+  void FreeEachOnce(Position born_from, const std::vector<std::pair<Epoch, RunList>>& versions);
+  void AddDeletedRange(std::string from, std::string to);
+  void FreezeJobs(MetadataBatch* batch);
+  void TakeEffect(PendingJob* pending);
+  bool HasPartial(TimelineId timeline) const;
+  void FreezeJobsDone();
+  Task<absl::Status> LoadJobs();
+
   // ---- Checkpoints (extent_map_freeze.cc) -------------------------------------------------------
   Task<absl::StatusOr<std::vector<KeyValue>>> ScanTable(Table table);
   Task<absl::Status> LoadPartials();
@@ -155,6 +203,14 @@ class ExtentMap::Impl {
 
   uint64_t checkpoints_done_ = 0;
   std::vector<std::string> deleted_;  // keys, since the last freeze
+  std::vector<std::pair<std::string, std::string>> deleted_ranges_;
+
+  std::deque<PendingJob> jobs_;  // in the order in which they are done
+  uint64_t next_job_ = 1;
+  std::map<TimelineId, TimelineRecord> departed_;  // gone from the catalogue, and still to be freed
+  ReclaimCursor reclaim_;
+  bool reclaiming_ = false;
+  uint64_t reclaimed_since_freeze_ = 0;
 
   // Partial chunks, oldest first; some may be complete by now.
   std::deque<std::pair<uint64_t, ChunkId>> fetch_queue_;

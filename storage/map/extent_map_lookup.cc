@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/strings/str_cat.h"
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
 #include "storage/map/extent_map_impl.h"
@@ -70,6 +71,7 @@ bool Covers(const RunList& runs, const BlockRange& range) {
 
 ExtentMap::Impl::Layer ExtentMap::Impl::FindLayer(TimelineId timeline, Position as_of,
                                                   const BlockRange& range, RunList* scratch) {
+  if (as_of == kFirstPosition) return {.kind = Layer::Kind::kNothing};
   const ChunkId id{timeline, ChunkOf(range.first)};
   Chunk* chunk = cache_.Find(id);
   if (chunk != nullptr && (chunk->versions.empty() || chunk->VersionAsOf(as_of) != nullptr)) {
@@ -143,10 +145,10 @@ bool ExtentMap::Impl::ResolveChunk(TimelineId timeline, Position as_of, const Bl
       }
       if (holes.empty()) break;
     }
-    const TimelineRecord& record = Timeline(timeline);
-    if (record.parent == TimelineId()) break;
-    as_of = record.fork;
-    timeline = record.parent;
+    const TimelineRecord* const record = FindTimeline(timeline);
+    if (record == nullptr || record->parent == TimelineId()) break;
+    as_of = record->fork;
+    timeline = record->parent;
   }
   for (const BlockRange& hole : holes) {
     in_order = in_order && pieces->size() == first;
@@ -205,6 +207,10 @@ Task<absl::StatusOr<std::vector<Piece>>> ExtentMap::Impl::LookupStep(TimelineId 
   std::vector<Piece> pieces;
   std::vector<std::shared_ptr<Reading>> held;
   for (;;) {
+    // It may have been deleted while this waited.
+    if (FindTimeline(timeline) == nullptr) {
+      co_return absl::NotFoundError(absl::StrCat("timeline ", timeline.value(), " is gone"));
+    }
     const std::vector<ChunkId> missing = MissingFor(timeline, as_of, range);
     if (missing.empty()) break;
     ++misses_;

@@ -16,17 +16,19 @@ void SpaceAccounting::NoteEpoch(const TimelineRecord& timeline) {
   if (epochs.empty()) {
     // What was born before this process is divided well enough by the points that are left.
     epochs = catalogue_.RetainedPoints(timeline.id);
-    epochs.insert(epochs.begin(), timeline.opened);
+    const auto held = held_.find(timeline.id);
+    if (held != held_.end()) epochs.insert(epochs.end(), held->second.begin(), held->second.end());
+    epochs.push_back(timeline.opened);
+    std::sort(epochs.begin(), epochs.end());
   }
   if (epochs.back() < timeline.current_epoch) epochs.push_back(timeline.current_epoch);
 }
 
-Epoch SpaceAccounting::EpochOf(TimelineId timeline, Position position) const {
-  const auto found = epochs_.find(timeline);
-  TF_CHECK(found != epochs_.end()) << "timeline " << timeline;
-  const std::vector<Epoch>& epochs = found->second;
+Epoch SpaceAccounting::EpochOf(const TimelineRecord& timeline, Position position) {
+  NoteEpoch(timeline);
+  const std::vector<Epoch>& epochs = epochs_[timeline.id];
   const auto next = std::upper_bound(epochs.begin(), epochs.end(), position);
-  TF_CHECK(next != epochs.begin()) << "position " << position << " of timeline " << timeline;
+  TF_CHECK(next != epochs.begin()) << "position " << position << " of timeline " << timeline.id;
   return *std::prev(next);
 }
 
@@ -57,6 +59,11 @@ void SpaceAccounting::Free(const Run& run) {
 }
 
 bool SpaceAccounting::SeenBetween(TimelineId timeline, Position older, Epoch newer) const {
+  const auto held = held_.find(timeline);
+  if (held != held_.end()) {
+    const auto next = held->second.upper_bound(older);
+    if (next != held->second.end() && *next <= newer) return true;
+  }
   const Position newest = catalogue_.NewestRetainedPoint(timeline);
   if (newest <= older) return false;
   if (newest <= newer) return true;
@@ -66,16 +73,25 @@ bool SpaceAccounting::SeenBetween(TimelineId timeline, Position older, Epoch new
   return next != points.end() && *next <= newer;
 }
 
-void SpaceAccounting::Displaced(TimelineId timeline, const Run& run, Epoch death) {
-  const auto record = catalogue_.timelines().find(timeline);
-  TF_CHECK(record != catalogue_.timelines().end()) << "timeline " << timeline;
+void SpaceAccounting::HoldPoints(TimelineId timeline, const std::vector<Position>& points) {
+  if (!points.empty()) held_[timeline].insert(points.begin(), points.end());
+}
+
+void SpaceAccounting::LetGoPoints(TimelineId timeline, const std::vector<Position>& points) {
+  if (points.empty()) return;
+  std::multiset<Position>& held = held_.at(timeline);
+  for (const Position& point : points) held.erase(held.find(point));
+  if (held.empty()) held_.erase(timeline);
+}
+
+void SpaceAccounting::Displaced(const TimelineRecord& timeline, const Run& run, Epoch death) {
   // Inherited: it belongs to the parent, where the fork point holds it (M20).
-  if (run.position < record->second.opened) return;
-  if (!SeenBetween(timeline, run.position, death)) {
+  if (run.position < timeline.opened) return;
+  if (!SeenBetween(timeline.id, run.position, death)) {
     Free(run);
     return;
   }
-  const DeadKey key{.timeline = timeline,
+  const DeadKey key{.timeline = timeline.id,
                     .death = death,
                     .birth = EpochOf(timeline, run.position),
                     .chunk = ChunkOf(run.range.first),

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -35,13 +36,17 @@ class SpaceAccounting {
   // It was counted as born twice; it is in the map once.
   void CountedTwice(const Run& run);
   // `run` is no longer part of the newest state of the timeline; a version of `death` displaced it.
-  void Displaced(TimelineId timeline, const Run& run, Epoch death);
+  void Displaced(const TimelineRecord& timeline, const Run& run, Epoch death);
   // Nothing sees `run` any more.
   void Free(const Run& run);
 
   // Whether a retained point sees the newest version of epoch `older` or before, and not the one of
   // `newer`.
   bool SeenBetween(TimelineId timeline, Position older, Epoch newer) const;
+
+  // Points that go with a reclaim job count as retained until it takes effect.
+  void HoldPoints(TimelineId timeline, const std::vector<Position>& points);
+  void LetGoPoints(TimelineId timeline, const std::vector<Position>& points);
 
   // Forgets what is kept in memory of a timeline that is gone.
   void Forget(TimelineId timeline) { epochs_.erase(timeline); }
@@ -50,12 +55,13 @@ class SpaceAccounting {
   void Freeze(MetadataBatch* batch);
 
  private:
-  Epoch EpochOf(TimelineId timeline, Position position) const;
+  Epoch EpochOf(const TimelineRecord& timeline, Position position);
 
   const Catalogue& catalogue_;
   SegmentTable& table_;
   // Ascending: the points where the timeline's runs were, or may have been, divided.
   absl::flat_hash_map<TimelineId, std::vector<Epoch>> epochs_;
+  absl::flat_hash_map<TimelineId, std::multiset<Position>> held_;  // none is empty
   MetadataBatch dead_;
 };
 
