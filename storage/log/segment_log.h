@@ -67,8 +67,8 @@ class SegmentLog {
     Incarnation last_incarnation;  // the highest seen
     uint64_t batches = 0;
     std::vector<LogDamage> damage;
-    // Where a replay after a crash would start: `from`, until the store moves it on, up to `cut`, by a
-    // checkpoint that it makes before it starts appending.
+    // Where a replay after a crash would start: `from`, until the store moves it on, up to `cut`,
+    // by a checkpoint that it makes before it starts appending.
     LogPosition needed_from;
   };
   Task<absl::StatusOr<Replayed>> Replay(LogPosition from,
