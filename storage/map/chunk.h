@@ -16,6 +16,7 @@
 #include <compare>
 #include <cstdint>
 #include <utility>
+#include <vector>
 
 #include <boost/intrusive/list_hook.hpp>
 
@@ -84,8 +85,10 @@ struct Chunk : boost::intrusive::list_base_hook<> {
   const ChunkId id;
   absl::InlinedVector<ChunkVersion, 1> versions;  // ascending; empty and complete: nothing is there
   bool complete = false;
-  bool has_data = false;            // partial: something else than zeros was inserted
-  bool undurable = false;           // listed as such in the cache
+  bool has_data = false;   // partial: something else than zeros was inserted
+  bool undurable = false;  // listed as such in the cache
+  // Partial: runs that are no newer than others of the timeline, and may be below already (R18).
+  std::vector<Run> late;
   uint32_t pins = 0;                // not evicted while somebody is about to look at it
   uint64_t partial_since = 0;       // counts partial chunks; lower is older
   uint64_t tombstones_applied = 0;  // serial of the newest tombstone that its runs show

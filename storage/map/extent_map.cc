@@ -54,17 +54,29 @@ bool ExtentMap::Impl::HasParent(TimelineId timeline) const {
   return Timeline(timeline).parent != TimelineId();
 }
 
+bool ExtentMap::Impl::IsLate(const TimelineRecord& timeline, Position position) {
+  Position& last = inserted_up_to_[timeline.id];
+  if (last == kFirstPosition) {
+    const auto loaded = loaded_up_to_.find(timeline.volume);
+    if (loaded != loaded_up_to_.end()) last = loaded->second;
+  }
+  if (position <= last) return true;
+  last = position;
+  return false;
+}
+
 void ExtentMap::Impl::Insert(TimelineId timeline, const Run& run) {
   TF_CHECK(run.kind == RunKind::kData);
   const TimelineRecord& record = Timeline(timeline);
+  const bool late = IsLate(record, run.position);
   accounting_.NoteEpoch(record);
-  ForEachChunkOf(run, [&](const Run& part) { InsertPart(timeline, record.current_epoch, part); });
+  ForEachChunkOf(run, [&](const Run& part) { InsertPart(record, part, late); });
   cache_.Evict();
   StartBackground();
 }
 
-void ExtentMap::Impl::InsertPart(TimelineId timeline, Epoch epoch, const Run& part) {
-  const ChunkId id{timeline, ChunkOf(part.range.first)};
+void ExtentMap::Impl::InsertPart(const TimelineRecord& timeline, const Run& part, bool late) {
+  const ChunkId id{timeline.id, ChunkOf(part.range.first)};
   Chunk* chunk = cache_.Find(id);
   if (chunk == nullptr) {
     ++misses_;
@@ -75,38 +87,49 @@ void ExtentMap::Impl::InsertPart(TimelineId timeline, Epoch epoch, const Run& pa
   }
   if (chunk->complete) ApplyAllTombstones(*chunk);
   chunk->has_data = true;
-  InsertRun(timeline, OpenVersion(*chunk, epoch), part, /*counted=*/false);
-  cache_.Changed(*chunk);
+  InsertInto(*chunk, timeline, part, late);
+}
+
+void ExtentMap::Impl::InsertInto(Chunk& chunk, const TimelineRecord& timeline, const Run& part,
+                                 bool late) {
+  if (late && !chunk.complete) {
+    // What is below it decides whether it counts.
+    chunk.late.push_back(part);
+  } else {
+    InsertRun(timeline.id, OpenVersion(chunk, timeline.current_epoch), part, /*counted=*/false);
+  }
+  cache_.Changed(chunk);
 }
 
 void ExtentMap::Impl::Zero(TimelineId timeline, BlockRange range, Position position,
                            SegmentNumber where) {
   if (range.empty()) return;
   const TimelineRecord& record = Timeline(timeline);
+  const bool late = IsLate(record, position);
   accounting_.NoteEpoch(record);
   const uint64_t chunks = ChunkOf(range.end() - BlockIndex(1)) - ChunkOf(range.first) + 1;
   if (chunks > options_.max_zeroed_chunks) {
-    tombstones_.Add({.timeline = timeline,
-                     .range = range,
-                     .position = position,
-                     .epoch = record.current_epoch,
-                     .segment = where});
+    const bool added = tombstones_.Add({.timeline = timeline,
+                                        .range = range,
+                                        .position = position,
+                                        .epoch = record.current_epoch,
+                                        .segment = where});
     // Its record is needed for as long as the chunks don't say it themselves (R17).
-    table_.AddZeroBlocks(where, range.count.value());
+    if (added) table_.AddZeroBlocks(where, range.count.value());
   } else {
     const Run run{.range = range,
                   .kind = RunKind::kZero,
                   .position = position,
                   .address = {.segment = where, .block = 0},
                   .block_crcs = {}};
-    ForEachChunkOf(run, [&](const Run& part) { ZeroPart(timeline, record.current_epoch, part); });
+    ForEachChunkOf(run, [&](const Run& part) { ZeroPart(record, part, late); });
   }
   cache_.Evict();
   StartBackground();
 }
 
-void ExtentMap::Impl::ZeroPart(TimelineId timeline, Epoch epoch, const Run& part) {
-  const ChunkId id{timeline, ChunkOf(part.range.first)};
+void ExtentMap::Impl::ZeroPart(const TimelineRecord& timeline, const Run& part, bool late) {
+  const ChunkId id{timeline.id, ChunkOf(part.range.first)};
   Chunk* chunk = cache_.Find(id);
   if (chunk == nullptr) {
     ++misses_;
@@ -116,13 +139,12 @@ void ExtentMap::Impl::ZeroPart(TimelineId timeline, Epoch epoch, const Run& part
     ++hits_;
     if (chunk->complete) ApplyAllTombstones(*chunk);
     if (chunk->complete && chunk->versions.empty()) {
-      if (!HasParent(timeline)) return;  // Zero already, and nothing to say of it (M7).
+      if (timeline.parent == TimelineId()) return;  // Zero already, and nothing to say of it (M7).
       // Whether an ancestor has anything there must be looked up.
       BecomePartial(*chunk);
     }
   }
-  InsertRun(timeline, OpenVersion(*chunk, epoch), part, /*counted=*/false);
-  cache_.Changed(*chunk);
+  InsertInto(*chunk, timeline, part, late);
 }
 
 void ExtentMap::Impl::BecomePartial(Chunk& chunk) {
@@ -178,7 +200,8 @@ void ExtentMap::Impl::InsertRun(TimelineId timeline, ChunkVersion& version, cons
   }
   version.runs.Insert(run, &displaced_, &lost_);
   if (contested) {
-    AccountContested(run, same, counted);
+    TF_CHECK(!counted) << "run " << run.position << " in timeline " << timeline;
+    AccountContested(run, same);
   } else if (!counted) {
     accounting_.Born(run);
   }
@@ -190,12 +213,7 @@ void ExtentMap::Impl::InsertRun(TimelineId timeline, ChunkVersion& version, cons
   lost_.clear();
 }
 
-void ExtentMap::Impl::AccountContested(const Run& run, const std::vector<Run>& same, bool counted) {
-  if (counted) {
-    for (const Run& part : lost_) accounting_.Unborn(part);
-    for (const Run& part : same) accounting_.CountedTwice(part);
-    return;
-  }
+void ExtentMap::Impl::AccountContested(const Run& run, const std::vector<Run>& same) {
   // Only what is left of it between those parts is new.
   std::vector<BlockRange> known;
   for (const Run& part : lost_) known.push_back(part.range);

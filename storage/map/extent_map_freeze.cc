@@ -166,6 +166,7 @@ Task<absl::StatusOr<std::vector<KeyValue>>> ExtentMap::Impl::ScanTable(Table tab
 }
 
 Task<absl::Status> ExtentMap::Impl::Load() {
+  for (const auto& [volume, stream] : catalogue_.streams()) loaded_up_to_[volume] = stream.applied;
   absl::StatusOr<std::vector<KeyValue>> usages = co_await ScanTable(Table::kUsage);
   if (!usages.ok()) co_return usages.status();
   for (const auto& [key, value] : *usages) {

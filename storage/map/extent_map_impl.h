@@ -73,8 +73,12 @@ class ExtentMap::Impl {
   const TimelineRecord* FindTimeline(TimelineId timeline) const;
   const TimelineRecord& Timeline(TimelineId timeline) const;
   bool HasParent(TimelineId timeline) const;
-  void InsertPart(TimelineId timeline, Epoch epoch, const Run& part);
-  void ZeroPart(TimelineId timeline, Epoch epoch, const Run& part);
+  // Whether a run at `position` is not newer than all that the timeline was given before: one that
+  // comes again (R18).
+  bool IsLate(const TimelineRecord& timeline, Position position);
+  void InsertPart(const TimelineRecord& timeline, const Run& part, bool late);
+  void ZeroPart(const TimelineRecord& timeline, const Run& part, bool late);
+  void InsertInto(Chunk& chunk, const TimelineRecord& timeline, const Run& part, bool late);
   // A chunk that nothing is known of yet, or nothing of which is below.
   void BecomePartial(Chunk& chunk);
   // The version that changes of `epoch` go to, made by copying the newest one if need be.
@@ -82,7 +86,7 @@ class ExtentMap::Impl {
   // Inserts `run` and accounts for it. `counted`: it was counted as born when it came to a partial
   // chunk.
   void InsertRun(TimelineId timeline, ChunkVersion& version, const Run& run, bool counted);
-  void AccountContested(const Run& run, const std::vector<Run>& same, bool counted);
+  void AccountContested(const Run& run, const std::vector<Run>& same);
   void DeleteVersion(const ChunkId& id, Epoch epoch);
   // Puts the tombstones of epochs up to `epoch` into a complete chunk.
   void ApplyTombstones(Chunk& chunk, Epoch epoch);
@@ -211,6 +215,9 @@ class ExtentMap::Impl {
   ReclaimCursor reclaim_;
   bool reclaiming_ = false;
   uint64_t reclaimed_since_freeze_ = 0;
+
+  std::map<VolumeId, Position> loaded_up_to_;  // what the checkpoint that was loaded had applied
+  absl::flat_hash_map<TimelineId, Position> inserted_up_to_;
 
   // Partial chunks, oldest first; some may be complete by now.
   std::deque<std::pair<uint64_t, ChunkId>> fetch_queue_;

@@ -130,7 +130,7 @@ void ExtentMap::Impl::Complete(Chunk& chunk, Base base) {
   if (!base.has_value() && only_zeros) {
     // Zeros over nothing (M7). Nothing was ever mapped there, so nothing can come back either.
     for (const ChunkVersion& version : inserted) {
-      for (const Run& run : version.runs.runs()) accounting_.Unborn(run);
+      for (const Run& run : version.runs.runs()) accounting_.Free(run);
     }
     inserted.clear();
   }
@@ -149,6 +149,11 @@ void ExtentMap::Impl::Complete(Chunk& chunk, Base base) {
     for (const Run& run : delta.runs.runs()) InsertRun(timeline, version, run, /*counted=*/true);
   }
   ApplyAllTombstones(chunk);
+  for (const Run& run : std::exchange(chunk.late, {})) {
+    const Epoch newest = chunk.versions.empty() ? kFirstPosition : chunk.versions.back().epoch;
+    ChunkVersion& version = OpenVersion(chunk, std::max(newest, Timeline(timeline).current_epoch));
+    InsertRun(timeline, version, run, /*counted=*/false);
+  }
   cache_.Changed(chunk);
   changed_.WakeAll();
 }

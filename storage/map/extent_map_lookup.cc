@@ -102,7 +102,8 @@ ExtentMap::Impl::Layer ExtentMap::Impl::FindInNewest(Chunk& chunk, Position as_o
   }
   // What was just written is known without the base.
   const ChunkVersion* newest = chunk.VersionAsOf(as_of);
-  if (newest != nullptr && !tombstones_.Any(chunk.id.timeline) && Covers(newest->runs, range)) {
+  if (newest != nullptr && chunk.late.empty() && !tombstones_.Any(chunk.id.timeline) &&
+      Covers(newest->runs, range)) {
     return {.kind = Layer::Kind::kRuns, .runs = &newest->runs};
   }
   return {.missing = chunk.id};

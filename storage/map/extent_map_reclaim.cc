@@ -442,6 +442,7 @@ void ExtentMap::Impl::FreezeJobsDone() {
     if (job.whole_timeline()) {
       departed_.erase(job.timeline.id);
       accounting_.Forget(job.timeline.id);
+      inserted_up_to_.erase(job.timeline.id);
       cache_.EraseTimeline(job.timeline.id);
     }
     jobs_.pop_front();

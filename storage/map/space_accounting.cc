@@ -40,16 +40,6 @@ void SpaceAccounting::Born(const Run& run) {
   }
 }
 
-void SpaceAccounting::Unborn(const Run& run) { Free(run); }
-
-void SpaceAccounting::CountedTwice(const Run& run) {
-  // Liveness is a set, its count is not: taking both back and giving one leaves the blocks live.
-  Free(run);
-  if (run.kind == RunKind::kZero) return;
-  Free(run);
-  Born(run);
-}
-
 void SpaceAccounting::Free(const Run& run) {
   if (run.kind == RunKind::kData) {
     table_.MarkDead(run.address, static_cast<uint32_t>(run.range.count.value()));

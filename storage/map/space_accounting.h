@@ -31,10 +31,6 @@ class SpaceAccounting {
 
   // `run` is in the map now.
   void Born(const Run& run);
-  // It was counted as born, and is not in the map after all.
-  void Unborn(const Run& run);
-  // It was counted as born twice; it is in the map once.
-  void CountedTwice(const Run& run);
   // `run` is no longer part of the newest state of the timeline; a version of `death` displaced it.
   void Displaced(const TimelineRecord& timeline, const Run& run, Epoch death);
   // Nothing sees `run` any more.

@@ -1,6 +1,7 @@
 #include "storage/map/tombstones.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "storage/base/check.h"
@@ -19,12 +20,16 @@ Run PendingTombstone::ZeroRun(const BlockRange& part) const {
              .block_crcs = {}};
 }
 
-void Tombstones::Add(PendingTombstone tombstone) {
+bool Tombstones::Add(PendingTombstone tombstone) {
   std::vector<PendingTombstone>& list = by_timeline_[tombstone.timeline];
-  TF_CHECK(list.empty() || list.back().position < tombstone.position);
+  const auto place = std::upper_bound(
+      list.begin(), list.end(), tombstone.position,
+      [](const Position& position, const PendingTombstone& t) { return position < t.position; });
+  if (place != list.begin() && std::prev(place)->position == tombstone.position) return false;
   tombstone.serial = ++last_serial_;
-  list.push_back(tombstone);
+  list.insert(place, tombstone);
   ++count_;
+  return true;
 }
 
 void Tombstones::Remove(TimelineId timeline, Position position) {

@@ -32,8 +32,8 @@ struct PendingTombstone {
 
 class Tombstones {
  public:
-  // Positions of a timeline ascend.
-  void Add(PendingTombstone tombstone);
+  // False where it is there already.
+  bool Add(PendingTombstone tombstone);
   // Its work is done. It must be there.
   void Remove(TimelineId timeline, Position position);
 

@@ -69,8 +69,10 @@ class RandomHistory {
   void Step(TaskScope& others) {
     const VolumeId volume = volumes_[random_.Uniform(volumes_.size())];
     const uint64_t dice = random_.Uniform(100);
-    if (dice < 50) {
+    if (dice < 48) {
       Write(volume);
+    } else if (dice < 50) {
+      world_.InsertAgain(volume, random_.Next());
     } else if (dice < 58) {
       Zero(volume);
     } else if (dice < 66) {

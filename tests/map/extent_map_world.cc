@@ -52,6 +52,16 @@ Position World::Zero(VolumeId volume, uint64_t first, uint64_t count) {
   return entry.position;
 }
 
+void World::InsertAgain(VolumeId volume, uint64_t dice) {
+  std::vector<const Logged*> writes;
+  for (const Logged& logged : log_) {
+    if (logged.entry.kind == EntryKind::kWrite && logged.entry.timeline == Current(volume)) {
+      writes.push_back(&logged);
+    }
+  }
+  if (!writes.empty()) Insert(*writes[dice % writes.size()]);
+}
+
 SnapshotId World::Snapshot(VolumeId volume) {
   SnapshotBody body;
   body.id = catalogue().next_snapshot_id();
@@ -147,14 +157,19 @@ void World::Apply(const Logged& logged) {
   }
   history_.Apply(entry);
   if (entry.kind == EntryKind::kWrite) {
-    map_->Insert(entry.timeline, twofold::Run{.range = entry.range,
-                                              .kind = RunKind::kData,
-                                              .position = entry.position,
-                                              .address = logged.where,
-                                              .block_crcs = entry.block_crcs});
+    Insert(logged);
   } else if (entry.kind == EntryKind::kZero) {
     map_->Zero(entry.timeline, entry.range, entry.position, logged.where.segment);
   }
+}
+
+void World::Insert(const Logged& logged) {
+  const LogEntry& entry = logged.entry;
+  map_->Insert(entry.timeline, twofold::Run{.range = entry.range,
+                                            .kind = RunKind::kData,
+                                            .position = entry.position,
+                                            .address = logged.where,
+                                            .block_crcs = entry.block_crcs});
 }
 
 // ---- The model ----------------------------------------------------------------------------------

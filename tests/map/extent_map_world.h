@@ -75,6 +75,9 @@ class World {
   VolumeId CreateVolume();
   Position Write(VolumeId volume, uint64_t first, uint64_t count);
   Position Zero(VolumeId volume, uint64_t first, uint64_t count);
+  // Gives the map an entry of the volume's current timeline that it has had before: must change
+  // nothing (R18).
+  void InsertAgain(VolumeId volume, uint64_t dice);
   SnapshotId Snapshot(VolumeId volume);
   void DeleteSnapshot(SnapshotId snapshot);
   // `keep_end`: with a snapshot of the state before (P5).
@@ -128,6 +131,7 @@ class World {
   };
   void Log(LogEntry entry);
   void Apply(const Logged& logged);
+  void Insert(const Logged& logged);
   LogAddress Place(uint32_t blocks);
   void Model(const Logged& logged);
   void CheckNotShown(const std::vector<SegmentNumber>& released);
