@@ -96,7 +96,16 @@ bool Store::CheckpointDue() const {
       options_.checkpoint_bytes == 0
           ? std::min(kCheckpointBytes, superblock_.segment_bytes * superblock_.max_segments / 8)
           : options_.checkpoint_bytes;
-  return entries_since_checkpoint_ >= entries || blocks_since_checkpoint_ * kBlockSize >= bytes;
+  return entries_since_checkpoint_ >= entries || blocks_since_checkpoint_ * kBlockSize >= bytes ||
+         map_->checkpoint_due();
+}
+
+Task<absl::Status> Store::RelieveMap() {
+  const AsyncMutex::Guard lock = co_await checkpoint_mutex_.Lock();
+  if (!map_->checkpoint_due()) co_return absl::OkStatus();
+  absl::Status status = co_await WriteCheckpoint();
+  if (!status.ok()) Fail(Annotate(status, "checkpoint"));
+  co_return status;
 }
 
 // Called without room. Those that wait together share one checkpoint.
@@ -104,10 +113,10 @@ Task<absl::Status> Store::MakeRoom() {
   const uint64_t number = last_checkpoint_.number;
   const AsyncMutex::Guard lock = co_await checkpoint_mutex_.Lock();
   if (last_checkpoint_.number > number + 1) co_return absl::OkStatus();
-  // Nothing was logged, applied or reclaimed since a checkpoint that brought nothing: another won't
+  // Nothing was logged, trimmed or reclaimed since a checkpoint that brought nothing: another won't
   // either.
-  const uint64_t seen = log_->counters().entries;
-  if (seen == fruitless_at_entries_ && map_->reclaim_jobs() == 0) co_return absl::OkStatus();
+  const Effort effort{log_->counters().entries, table_.live_blocks()};
+  if (effort == fruitless_ && map_->reclaim_jobs() == 0) co_return absl::OkStatus();
   const uint64_t free_before = log_->free_segments();
   if (map_->has_reclaim_work()) {
     absl::Status status = co_await map_->ReclaimStep();
@@ -115,7 +124,9 @@ Task<absl::Status> Store::MakeRoom() {
   }
   absl::Status status = co_await WriteCheckpoint();
   if (!status.ok()) Fail(Annotate(status, "checkpoint"));
-  if (log_->free_segments() == free_before) fruitless_at_entries_ = log_->counters().entries;
+  if (log_->free_segments() == free_before) {
+    fruitless_ = Effort{log_->counters().entries, table_.live_blocks()};
+  }
   co_return status;
 }
 

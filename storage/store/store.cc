@@ -84,7 +84,14 @@ Task<absl::Status> Store::Reserve(BlockCount blocks, uint64_t entries, bool emer
     TF_CO_RETURN_IF_ERROR(failed_);
     if (stopping_) co_return absl::UnavailableError("the store is being stopped");
     if (map_->crowded()) {
-      absl::Status status = co_await map_->WaitForRoom();
+      // What is dirty goes with a checkpoint; the rest of it clears by itself.
+      const bool dirty = map_->checkpoint_due();
+      absl::Status status;
+      if (dirty) {
+        status = co_await RelieveMap();
+      } else {
+        status = co_await map_->WaitForRoom();
+      }
       TF_CO_RETURN_IF_ERROR(status);
       continue;
     }
@@ -196,6 +203,9 @@ absl::Status Store::Apply(const PendingEntry& pending) {
       if (it != catalogue_.snapshots().end()) map_->BeforeSnapshotDelete(it->second);
       break;
     }
+    case EntryKind::kTimelineStart:
+      map_->BeforeTimelineStart(entry.volume);
+      break;
     case EntryKind::kVolumeDelete: {
       TF_ASSIGN_OR_RETURN(const VolumeDeleteBody body, DecodeVolumeDelete(entry.body));
       map_->BeforeVolumeDelete(body.id);

@@ -169,6 +169,7 @@ class Store {
   Task<void> BackgroundLoop();
   bool CheckpointDue() const;
   Task<absl::Status> MakeRoom();
+  Task<absl::Status> RelieveMap();
 
   // reader.cc
   Task<absl::StatusOr<std::vector<Piece>>> LookupPieces(TimelineId timeline, Position as_of,
@@ -205,10 +206,16 @@ class Store {
   SegmentNumber catalogue_segment_;      // of the newest complete catalogue in the log
   SegmentNumber catalogue_begun_;        // of the newest one, complete or not
   bool catalogue_changed_ = true;        // since it was written
-  uint64_t fruitless_at_entries_ =
-      ~uint64_t{0};  // log entries when a checkpoint last freed nothing
   uint64_t entries_since_checkpoint_ = 0;
   uint64_t blocks_since_checkpoint_ = 0;
+
+  // What the last checkpoint that freed nothing had to work with.
+  struct Effort {
+    uint64_t entries = ~uint64_t{0};  // logged
+    uint64_t live_blocks = 0;
+    bool operator==(const Effort&) const = default;
+  };
+  Effort fruitless_;
 
   // Background: one loop, woken by what makes a checkpoint or reclaim due.
   bool stopping_ = false;

@@ -347,9 +347,14 @@ class World {
         sent->entry.body = EncodeSnapshotDelete({SnapshotId(it->first)});
       } else {
         const Model::Snapshot target = it->second;
-        Sent& kept = NextSnapshot();
-        model_.Apply(kept);
-        scope.Spawn(Send(&kept));
+        // The pool keeps what a rollback leaves; what nobody kept must be freed.
+        if (random_.OneIn(2)) {
+          Sent& kept = NextSnapshot();
+          model_.Apply(kept);
+          scope.Spawn(Send(&kept));
+        } else {
+          store_->Release(BlockCount(0), 1);
+        }
         sent = &NextRollback(target);
       }
     }
@@ -366,7 +371,6 @@ class World {
     return sent;
   }
 
-  // A rollback comes right after a snapshot of what it leaves (P5).
   Sent& NextRollback(const Model::Snapshot& target) {
     Sent& sent = NextEntry(kVolume, EntryKind::kTimelineStart);
     TimelineStartBody body;
