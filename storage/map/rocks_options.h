@@ -1,13 +1,14 @@
 // How RocksDB is set up for the extent map (M5, M9, M11), and what its errors mean.
 #pragma once
 
-#include <string>
-
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "rocksdb/options.h"
-#include "rocksdb/status.h"
 #include "storage/map/rocks_store.h"
+
+namespace rocksdb {
+struct Options;
+class Status;
+}  // namespace rocksdb
 
 namespace twofold {
 

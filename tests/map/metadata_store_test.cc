@@ -68,7 +68,7 @@ class MetadataStoreTest : public testing::TestWithParam<Kind> {
     return harness_.Run(store_->Scan(from, to, limit));
   }
 
-  TempFolder folder_;
+  TempFolder folder_{/*in_memory=*/true};
   StoreHarness harness_;
   sim::SimMetadataDisk disk_{7, {.max_read_delay_ns = 20'000, .max_commit_delay_ns = 20'000}};
   std::unique_ptr<MetadataStore> store_;
