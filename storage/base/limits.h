@@ -63,6 +63,17 @@ inline constexpr size_t kMaxNbdOptionBytes = 4096 + 8;       // a longer option 
 inline constexpr size_t kMaxNbdOptions = 256;                // of one handshake
 inline constexpr uint64_t kNbdHandshakeTimeoutMs = 10'000;
 inline constexpr uint64_t kNbdSendTimeoutMs = 60'000;  // a client that takes no replies is let go
+inline constexpr uint64_t kNbdDrainTimeoutMs = 10'000;  // for what is in flight at a stop
+// Clients over kMaxNbdConnections that are told so; further ones are just closed.
+inline constexpr size_t kMaxNbdRefusedConnections = 16;
+// Larger reads and writes run in pieces, so that a client which is slow in sending or in taking
+// them pins little memory.
+inline constexpr size_t kNbdPieceBytes = size_t{1} << 20;
+// Payload memory that is each connection's own; beyond it they share the rest of the pool. A
+// request that finds no more is cut into pieces of this size, so that every client gets on whatever
+// the others hold.
+inline constexpr size_t kNbdGuaranteedBytes = size_t{256} << 10;
+inline constexpr size_t kNbdSendBytes = size_t{1} << 20;  // of data in one write to a socket
 
 // ---- Memory -------------------------------------------------------------------------------------
 inline constexpr size_t kDefaultBufferPoolBytes = size_t{192} << 20;  // payloads in flight
@@ -90,6 +101,11 @@ static_assert(kMaxBatchPayloadBlocks * kBlockSize + kMaxDescriptorBlocks * kBloc
                   kMinSegmentBytes / 1.5,
               "a batch fits a segment with room for the descriptor copies (R15)");
 static_assert(kMaxBatchPayloadBlocks + kMaxDescriptorBlocks <= kMaxIoPieces);
+static_assert(kNbdPieceBytes % kNbdGuaranteedBytes == 0 && kNbdGuaranteedBytes % kBlockSize == 0);
+static_assert(2 * (kNbdPieceBytes / kBlockSize + 1) <= kMaxIoPieces,
+              "the chunks of a piece, a header and data each, go out in one write");
+static_assert(kMaxNbdConnections * kNbdGuaranteedBytes * 3 <= kDefaultBufferPoolBytes,
+              "what is guaranteed leaves most of the pool to be shared");
 static_assert(kMaxNbdRequestBytes * 4 <= kDefaultBufferPoolBytes,
               "a few of the largest requests fit the pool, so that it can't be starved by one");
 
