@@ -1,5 +1,6 @@
 #include "tools/nbd/server.h"
 
+#include <algorithm>
 #include <iterator>
 #include <optional>
 #include <utility>
@@ -18,33 +19,41 @@ constexpr int64_t kWatchPeriod = kNanosPerSecond;
 constexpr int64_t kAcceptPause = 100 * kNanosPerMilli;  // after an error
 
 // The largest request, not aligned, as the buffer pool counts it.
-const size_t kLargestCharge = PayloadBudget::ChargeFor(kMaxNbdRequestBytes + kBlockSize);
+constexpr size_t kLargestCharge = 2 * kMaxNbdRequestBytes;
+
+constexpr size_t GuaranteedBytes(size_t connections) {
+  return (connections + kMaxNbdRefusedConnections) * kNbdGuaranteedBytes;
+}
+static_assert(GuaranteedBytes(kMaxNbdConnections) + kLargestCharge <= kDefaultBufferPoolBytes);
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Create(Network& network, BufferPool& buffers,
-                                                       ExportSource exports,
+absl::StatusOr<std::unique_ptr<Server>> Server::Create(Network& network, ExportSource exports,
                                                        ServerOptions options) {
-  // A quarter stays for what volumes read and write by themselves.
-  const size_t clients_bytes = buffers.capacity_bytes() / 4 * 3;
-  const size_t guaranteed_bytes =
-      (options.max_connections + kMaxNbdRefusedConnections) * kNbdGuaranteedBytes;
-  if (clients_bytes < guaranteed_bytes + kLargestCharge) {
+  const size_t needed_bytes = GuaranteedBytes(1) + kLargestCharge;
+  if (exports.payload_bytes < needed_bytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat("a buffer pool of ", FormatSizeRounded(buffers.capacity_bytes()),
-                     " is too small for ", options.max_connections, " NBD clients: it takes ",
-                     FormatSizeRounded((guaranteed_bytes + kLargestCharge) / 3 * 4 + 4)));
+        absl::StrCat("a buffer pool of ", FormatSize(exports.payload_bytes),
+                     " is too small to serve NBD: give it at least ", FormatSize(needed_bytes)));
   }
+  const size_t possible = 1 + (exports.payload_bytes - needed_bytes) / kNbdGuaranteedBytes;
+  const size_t max_connections = std::min(options.max_connections, possible);
+  if (max_connections < options.max_connections) {
+    TF_LOG(WARNING) << "nbd: a buffer pool of " << FormatSize(exports.payload_bytes)
+                    << " is enough for " << max_connections << " clients, not "
+                    << options.max_connections;
+  }
+  const size_t shared_bytes = exports.payload_bytes - GuaranteedBytes(max_connections);
   return std::unique_ptr<Server>(
-      new Server(network, buffers, std::move(exports), options, clients_bytes - guaranteed_bytes));
+      new Server(network, std::move(exports), max_connections, shared_bytes));
 }
 
-Server::Server(Network& network, BufferPool& buffers, ExportSource exports, ServerOptions options,
+Server::Server(Network& network, ExportSource exports, size_t max_connections,
                size_t shared_payload_bytes)
     : network_(network),
-      options_(options),
+      max_connections_(max_connections),
       budget_(kNbdGuaranteedBytes, shared_payload_bytes),
-      environment_{std::move(exports), buffers, budget_, counters_} {}
+      environment_{std::move(exports), budget_, counters_} {}
 
 Server::~Server() { TF_CHECK(sessions_.empty() && (listeners_.empty() || stopping_)); }
 
@@ -89,10 +98,10 @@ Task<void> Server::Accept(Listener* listener) {
 
 void Server::Admit(std::unique_ptr<Connection> connection) {
   std::optional<std::string> refusal;
-  if (connections() >= options_.max_connections) {
+  if (connections() >= max_connections_) {
     ++counters_.refused_connections;
     if (refused_ >= kMaxNbdRefusedConnections) return;
-    refusal = absl::StrCat("the server has ", options_.max_connections,
+    refusal = absl::StrCat("the server has ", max_connections_,
                            " connections, as many as it takes; try again later");
     ++refused_;
   } else {

@@ -13,7 +13,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "storage/base/limits.h"
-#include "storage/io/buffer_pool.h"
 #include "storage/io/network.h"
 #include "storage/runtime/cancel.h"
 #include "storage/runtime/task.h"
@@ -30,10 +29,10 @@ struct ServerOptions {
 
 class Server {
  public:
-  // `network`, `buffers` and what `exports` calls outlive the server. kInvalidArgument when
-  // `buffers` is too small for the largest request and what each connection is guaranteed.
-  static absl::StatusOr<std::unique_ptr<Server>> Create(Network& network, BufferPool& buffers,
-                                                        ExportSource exports,
+  // `network` and what `exports` calls outlive the server. Admits fewer clients than the options
+  // say where there is too little payload memory to guarantee all of them their share;
+  // kInvalidArgument when there is too little for a single one and the largest request.
+  static absl::StatusOr<std::unique_ptr<Server>> Create(Network& network, ExportSource exports,
                                                         ServerOptions options = {});
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -52,10 +51,11 @@ class Server {
 
   const Counters& counters() const { return counters_; }
   size_t connections() const { return sessions_.size() - refused_; }
+  size_t max_connections() const { return max_connections_; }
   std::vector<SessionInfo> Sessions() const;
 
  private:
-  Server(Network& network, BufferPool& buffers, ExportSource exports, ServerOptions options,
+  Server(Network& network, ExportSource exports, size_t max_connections,
          size_t shared_payload_bytes);
 
   Task<void> Accept(Listener* listener);
@@ -65,7 +65,7 @@ class Server {
   Task<void> Watch();
 
   Network& network_;
-  const ServerOptions options_;
+  const size_t max_connections_;
   Counters counters_;
   PayloadBudget budget_;
   SessionEnvironment environment_;

@@ -263,7 +263,7 @@ bool Session::StartReceivedWrite(const Request& request) {
   PayloadBudget::Grant grant = share_.TryAcquire(ChargeOf(request.offset, request.length));
   if (!grant) return false;
   const size_t skip = SkipOf(request.offset);
-  Buffer payload = environment_.buffers.TryAllocate(skip + request.length);
+  Buffer payload = mount_->buffers().TryAllocate(skip + request.length);
   if (payload.empty()) return false;
   input_.MoveTo(payload.span().subspan(skip, request.length));
   Start(RunWrite(request, std::move(payload), std::move(grant)));
@@ -301,7 +301,7 @@ Task<bool> Session::ReceiveWrite(Request request) {
   while (left > 0 && in_step) {
     Piece piece = co_await TakePiece(offset, left);
     const size_t skip = SkipOf(offset);
-    Buffer payload = co_await environment_.buffers.Allocate(skip + piece.length);
+    Buffer payload = co_await mount_->buffers().Allocate(skip + piece.length);
     const bool received = co_await ReceivePayload(payload.span().subspan(skip, piece.length));
     in_step = received;
     if (!in_step) {
@@ -432,15 +432,15 @@ Task<void> Session::RunBlockStatus(Request request) {
 }
 
 Task<absl::Status> Session::DoPlain(Request request) {
+  const ZeroOptions zero_options{.fua = request.has(kFlagFua),
+                                 .allocate = request.has(kFlagNoHole)};
   switch (request.command) {
     case Command::kFlush:
       co_return co_await mount_->Flush();
     case Command::kTrim:
       co_return co_await mount_->Trim(request.offset, request.length, request.has(kFlagFua));
     case Command::kWriteZeroes:
-      co_return co_await mount_->WriteZeroes(
-          request.offset, request.length,
-          ZeroOptions{.fua = request.has(kFlagFua), .allocate = request.has(kFlagNoHole)});
+      co_return co_await mount_->WriteZeroes(request.offset, request.length, zero_options);
     default:
       // NBD_CMD_CACHE: a hint. There is no cache of data to fill.
       co_return absl::OkStatus();

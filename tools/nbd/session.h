@@ -44,12 +44,12 @@ namespace twofold::nbd {
 struct ExportSource {
   std::function<absl::StatusOr<std::unique_ptr<Mount>>(const std::string& name)> open;
   std::function<std::vector<std::string>()> names;
+  size_t payload_bytes = 0;  // the capacity of the buffer pool that all mounts share
 };
 
 // What the sessions of a server share; outlives them.
 struct SessionEnvironment {
   ExportSource exports;
-  BufferPool& buffers;
   PayloadBudget& budget;
   Counters& counters;
 };
