@@ -1,0 +1,80 @@
+// The daemon: a pool, opened and served. What `twofold serve` runs.
+//
+//   witness, stores -> pool (attached: fenced and level) -> control server, NBD server
+//
+// It is made in this order and taken down in the reverse one. Everything belongs to one executor;
+// the control server has a thread of its own.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "replication/pair/witness.h"
+#include "replication/replica.h"
+#include "replication/volume/pool.h"
+#include "storage/io/network.h"
+#include "storage/io/uring_poller.h"
+#include "storage/runtime/offload.h"
+#include "storage/runtime/task.h"
+#include "tools/cli/serve_options.h"
+#include "tools/control/info_json.h"
+#include "tools/control/server.h"
+#include "tools/nbd/server.h"
+
+namespace twofold::cli {
+
+class Daemon {
+ public:
+  // All outlive the daemon.
+  struct Parts {
+    UringPoller* poller;
+    Offload* offload;
+    Network* network;
+  };
+  Daemon(Parts parts, ServeSettings settings);
+  // Close() first.
+  ~Daemon();
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+  // Opens the pool: recovery, fencing, levelling. May take long after a crash. Errors say which set
+  // and what to do.
+  Task<absl::Status> OpenPool();
+  // Listens for clients.
+  absl::Status StartServers();
+
+  // After StartServers: where clients find it.
+  const control::DaemonInfo& info() const { return info_; }
+  const Pool& pool() const { return *pool_; }
+
+  // Lets requests end, takes everything down. After an error of the others too; once.
+  Task<void> Close();
+
+ private:
+  Task<absl::Status> OpenSet(size_t index);
+  Task<void> CloseUnattached();
+  absl::Status CheckFileLimit() const;
+  Task<control::Answer> Answer(control::Request request);
+
+  const Parts parts_;
+  const ServeSettings settings_;
+  control::DaemonInfo info_;
+
+  // Until the pool has them.
+  std::vector<std::unique_ptr<Replica>> replicas_;
+  std::unique_ptr<Witness> witness_;
+  uint64_t segments_ = 0;  // of all stores: each may be an open file
+
+  std::unique_ptr<Pool> pool_;
+  std::unique_ptr<control::Server> control_;
+  std::unique_ptr<nbd::Server> nbd_;
+};
+
+// Raises the limit of open files as far as it goes. Returns what it is.
+uint64_t RaiseFileLimit();
+
+}  // namespace twofold::cli
