@@ -103,10 +103,10 @@ Task<absl::Status> Daemon::OpenPool() {
   if (!FirstError(opened).ok()) co_return Joined(opened);
   TF_CO_RETURN_IF_ERROR(CheckFileLimit());
 
-  absl::StatusOr<std::unique_ptr<Pool>> pool =
-      co_await Pool::Attach({.replicas = std::move(replicas_),
-                             .witness = std::move(witness_),
-                             .buffer_pool_bytes = settings_.memory_bytes});
+  Pool::Parts pool_parts{.replicas = std::move(replicas_),
+                         .witness = std::move(witness_),
+                         .buffer_pool_bytes = settings_.memory_bytes};
+  absl::StatusOr<std::unique_ptr<Pool>> pool = co_await Pool::Attach(std::move(pool_parts));
   // On an error the pool has closed its parts.
   replicas_.clear();
   TF_CO_RETURN_IF_ERROR(pool);

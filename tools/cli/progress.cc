@@ -11,8 +11,11 @@ constexpr char kClearLine[] = "\r\033[K";
 
 }  // namespace
 
-Progress::~Progress() {
+Progress::~Progress() { Clear(); }
+
+void Progress::Clear() {
   if (shown_) console_.err << kClearLine << std::flush;
+  shown_ = false;
 }
 
 void Progress::Update(const std::string& what, uint64_t done, uint64_t total, bool bytes) {

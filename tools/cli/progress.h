@@ -22,6 +22,8 @@ class Progress {
   void Update(const std::string& what, uint64_t done, uint64_t total, bool bytes);
   // Any text, as often.
   void Show(const std::string& text);
+  // Takes the line away, before something else is written.
+  void Clear();
 
  private:
   Console& console_;
