@@ -130,8 +130,7 @@ absl::Status Daemon::StartServers() {
   for (const std::string& text : settings_.nbd) {
     TF_ASSIGN_OR_RETURN(endpoints.emplace_back(), Endpoint::Parse(text));
   }
-  TF_ASSIGN_OR_RETURN(
-      nbd_, nbd::Server::Create(*parts_.network, pool_->buffers(), nbd::ExportsOf(*pool_)));
+  TF_ASSIGN_OR_RETURN(nbd_, nbd::Server::Create(*parts_.network, nbd::ExportsOf(*pool_)));
   TF_RETURN_IF_ERROR(nbd_->Start(endpoints));
   for (const Endpoint& endpoint : nbd_->endpoints()) info_.nbd.push_back(endpoint.ToString());
   return absl::OkStatus();
