@@ -210,9 +210,9 @@ Task<absl::Status> Verify(Store* store, Console* console) {
     PresentVerify(*report, console->out);
   }
   if (report->problems.empty()) co_return absl::OkStatus();
-  co_return absl::DataLossError(
-      absl::StrCat("set ", store->superblock().set_name, " has ", report->problems.size(),
-                   " problems, listed above; while the pool is served such blocks are read from the other set"));
+  co_return absl::DataLossError(absl::StrCat(
+      "set ", store->superblock().set_name, " has ", report->problems.size(),
+      " problems, listed above; while the pool is served such blocks are read from the other set"));
 }
 
 // ---- Dump ----
