@@ -77,8 +77,11 @@ Task<absl::Status> Store::Recover() {
   if (options_.read_only) co_return absl::OkStatus();
 
   // A new store has its first checkpoint before it takes the first write: a map that has none
-  // afterwards was lost, and is not mistaken for an empty one (M12).
-  if (last_checkpoint_.number == 0) {
+  // afterwards was lost, and is not mistaken for an empty one (M12). A store that is short of
+  // segments gets back what the last open took (see Room).
+  const bool short_of_segments =
+      log_->free_segments() <= Room::EmergencySegments(log_->total_segments());
+  if (last_checkpoint_.number == 0 || short_of_segments) {
     status = co_await Checkpoint();
     TF_CO_RETURN_IF_ERROR(status);
   }

@@ -32,10 +32,14 @@ class Room {
   // Blocks at worst of all that is promised.
   uint64_t promised_blocks() const { return worst_case_(payload_blocks_, entries_); }
 
-  // Segments kept back: for the store's own records, and above them for records without payload.
-  static uint64_t OwnSegments(uint64_t segments) { return segments < 64 ? 1 : 2; }
+  // Segments kept back for the store's own records. Each open takes a new segment (R11), and gives
+  // back the one before with the checkpoint that follows, where that holds nothing but own records;
+  // what else was logged in it left this many free. So a full store can be opened again and again,
+  // also when it crashes twice between the two.
+  static constexpr uint64_t kOwnSegments = 3;
+  // With those for records without payload on top.
   static uint64_t EmergencySegments(uint64_t segments) {
-    return OwnSegments(segments) + (segments < 64 ? 1 : 2 + segments / 256);
+    return kOwnSegments + (segments < 64 ? 1 : 2 + segments / 256);
   }
 
  private:
