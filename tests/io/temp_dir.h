@@ -2,7 +2,6 @@
 // O_DIRECT), gone with its object. TWOFOLD_TEST_DIR names another place for all of them.
 #pragma once
 
-#include <gtest/gtest.h>
 #include <stdlib.h>
 
 #include <filesystem>
