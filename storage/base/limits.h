@@ -46,7 +46,8 @@ inline constexpr size_t kMaxLookupReads = 16;        // chunks of one lookup rea
 inline constexpr size_t kMaxZeroedChunks =
     64;  // a trim over more of them becomes a tombstone (R38)
 inline constexpr size_t kMaxTombstones = 1024;  // at the bound new batches wait
-inline constexpr uint64_t kMaxReclaimedPerCheckpoint = 100'000;  // then reclaim waits for the next one
+inline constexpr uint64_t kMaxReclaimedPerCheckpoint =
+    100'000;  // then reclaim waits for the next one
 // Chunks that wait for a checkpoint: bounded by the map cache, or this where that is smaller.
 inline constexpr size_t kMinDirtyMapBytes = size_t{4} << 20;
 
@@ -62,7 +63,7 @@ inline constexpr size_t kMaxNbdRequestsPerConnection = 128;  // in flight; none 
 inline constexpr size_t kMaxNbdOptionBytes = 4096 + 8;       // a longer option is refused unread
 inline constexpr size_t kMaxNbdOptions = 256;                // of one handshake
 inline constexpr uint64_t kNbdHandshakeTimeoutMs = 10'000;
-inline constexpr uint64_t kNbdSendTimeoutMs = 60'000;  // a client that takes no replies is let go
+inline constexpr uint64_t kNbdSendTimeoutMs = 60'000;   // a client that takes no replies is let go
 inline constexpr uint64_t kNbdDrainTimeoutMs = 10'000;  // for what is in flight at a stop
 // Clients over kMaxNbdConnections that are told so; further ones are just closed.
 inline constexpr size_t kMaxNbdRefusedConnections = 16;

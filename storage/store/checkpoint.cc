@@ -86,7 +86,8 @@ Task<absl::Status> Store::LogWholeCatalogue() {
     piece.bytes = whole.substr(piece.index * kPieceBytes, kPieceBytes);
     appends.push_back(AppendOwn(EntryKind::kCatalogue, EncodeCataloguePiece(piece)));
   }
-  co_return FirstError(co_await WhenAll(std::move(appends)));
+  const std::vector<absl::Status> statuses = co_await WhenAll(std::move(appends));
+  co_return FirstError(statuses);
 }
 
 bool Store::CheckpointDue() const {

@@ -88,7 +88,8 @@ Task<absl::Status> Store::ReadPieces(const std::vector<Piece>& pieces, BlockRang
     }
   }
   if (reads.empty()) co_return absl::OkStatus();
-  co_return FirstError(co_await WhenAll(std::move(reads)));
+  const std::vector<absl::Status> statuses = co_await WhenAll(std::move(reads));
+  co_return FirstError(statuses);
 }
 
 Task<absl::Status> Store::ReadRun(Run run, absl::Span<std::byte> into) {

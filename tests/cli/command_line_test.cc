@@ -210,7 +210,7 @@ struct Outcome {
   std::string err;
 };
 
-Outcome Run(const std::string& line) {
+Outcome RunLine(const std::string& line) {
   std::ostringstream out;
   std::ostringstream err;
   Console console{.out = out, .err = err};
@@ -219,34 +219,35 @@ Outcome Run(const std::string& line) {
 }
 
 TEST(Main, EndsWithTwoForWrongUsage) {
-  const Outcome outcome = Run("volume create");
+  const Outcome outcome = RunLine("volume create");
   EXPECT_EQ(outcome.exit_code, 2);
   EXPECT_EQ(outcome.out, "");
   EXPECT_THAT(outcome.err, HasSubstr("twofold: NAME is required"));
 }
 
 TEST(Main, EndsWithOneForAFailure) {
-  const Outcome outcome = Run("status --control /nowhere/control.sock");
+  const Outcome outcome = RunLine("status --control /nowhere/control.sock");
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_EQ(outcome.out, "");
   EXPECT_THAT(outcome.err, HasSubstr("twofold serve"));
 }
 
 TEST(Main, EndsWithZeroForHelp) {
-  const Outcome outcome = Run("--help");
+  const Outcome outcome = RunLine("--help");
   EXPECT_EQ(outcome.exit_code, 0);
   EXPECT_THAT(outcome.out, HasSubstr("snapshot"));
   EXPECT_EQ(outcome.err, "");
 }
 
 TEST(Main, WritesErrorsAsJsonWhereAsked) {
-  EXPECT_THAT(Run("status --json --control /nowhere/control.sock").err,
+  EXPECT_THAT(RunLine("status --json --control /nowhere/control.sock").err,
               HasSubstr(R"({"error":{"code":"not_found","message":"no daemon)"));
-  EXPECT_THAT(Run("volume create --json").err, HasSubstr(R"({"error":{"code":"invalid_argument")"));
+  EXPECT_THAT(RunLine("volume create --json").err,
+              HasSubstr(R"({"error":{"code":"invalid_argument")"));
 }
 
 TEST(Main, MakesControlCharactersOfANameVisible) {
-  const Outcome outcome = Run("volume show \x1b[2J");
+  const Outcome outcome = RunLine("volume show \x1b[2J");
   EXPECT_EQ(outcome.exit_code, 2);
   EXPECT_EQ(outcome.err.find('\x1b'), std::string::npos) << outcome.err;
 }

@@ -370,7 +370,10 @@ TEST_F(ExtentMapTest, ChangesDuringACommitBelongToTheNextCheckpoint) {
   const auto both = [](World* world, VolumeId volume) -> Task<void> {
     TaskScope scope;
     struct Commit {
-      static Task<void> Run(World* w) { TF_CHECK_OK(co_await w->Checkpoint()); }
+      static Task<void> Run(World* w) {
+        const absl::Status status = co_await w->Checkpoint();
+        TF_CHECK_OK(status);
+      }
     };
     scope.Spawn(Commit::Run(world));
     world->Write(volume, 2, 2);

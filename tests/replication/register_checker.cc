@@ -9,8 +9,8 @@
 namespace twofold {
 namespace {
 
-// Over operations in the order of their calls. Whatever was called after the earliest answer that is left comes
-// later than that: so each step looks at a few neighbours only.
+// Over operations in the order of their calls. Whatever was called after the earliest answer that
+// is left comes later than that: so each step looks at a few neighbours only.
 template <typename Operation>
 class Search {
  public:

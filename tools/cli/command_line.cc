@@ -69,6 +69,12 @@ class Grammar {
     } catch (const CLI::CallForHelp&) {
       parsed.text = Deepest()->help();
       return parsed;
+    } catch (const CLI::RequiredError& error) {
+      // A word that no command has leaves none that was given: the word is what is wrong.
+      const std::vector<std::string> unknown = app_.remaining(true);
+      parsed.error = Complain(
+          unknown.empty() ? error.what() : absl::StrCat(unknown.front(), " is not known here"));
+      return parsed;
     } catch (const CLI::ParseError& error) {
       parsed.error = Complain(error.what());
       return parsed;
