@@ -36,9 +36,9 @@ def check_content(handle, count):
         check(handle.pread(MIB, number * MIB) == pattern(number), "MiB %d changed" % number)
 
 
-def takes_writes(handle):
+def takes_writes(handle, data=b"x" * MIB, offset=0):
     try:
-        handle.pwrite(b"x" * MIB, 0)
+        handle.pwrite(data, offset)
         return True
     except nbd.Error as error:
         check(error.errnum == errno.ENOSPC, str(error))
@@ -66,7 +66,7 @@ def main():
 
         # A trim needs no room, and gives room back.
         second.trim(16 * MIB, (taken - 16) * MIB)
-        wait_until(lambda: takes_writes(second), "room after the trim")
+        wait_until(lambda: takes_writes(second), "room after the trim", seconds=120)
         check(second.pread(MIB, (taken - 1) * MIB) == bytes(MIB), "trimmed bytes read as zeros")
 
         # The same after a crash while full.
@@ -87,9 +87,12 @@ def main():
         # Deleting a volume works while full, and gives its room back.
         first.shutdown()
         pool.run("volume", "delete", "first")
-        wait_until(lambda: takes_writes(second), "room after the volume was deleted")
+        wait_until(lambda: takes_writes(second), "room after the volume was deleted",
+                   seconds=120)
         for number in range(20):
-            second.pwrite(pattern(number), (400 + number) * MIB)
+            # Space comes back as the deleted volume is worked off.
+            wait_until(lambda n=number: takes_writes(second, pattern(n), (400 + n) * MIB),
+                       "the deleted volume's room", seconds=120)
         second.shutdown()
         pool.stop()
         pool.compare_sets()
