@@ -48,6 +48,8 @@ inline constexpr size_t kMaxZeroedChunks =
 inline constexpr size_t kMaxTombstones = 1024;  // at the bound new batches wait
 inline constexpr uint64_t kMaxReclaimedPerCheckpoint =
     100'000;  // then reclaim waits for the next one
+// Forwarding entries in memory: at the bound the cleaner waits for the reference pass (M16).
+inline constexpr size_t kMaxForwardingBytes = size_t{16} << 20;
 // Chunks that wait for a checkpoint: bounded by the map cache, or this where that is smaller.
 inline constexpr size_t kMinDirtyMapBytes = size_t{4} << 20;
 

@@ -148,6 +148,7 @@ absl::Status CheckEntry(const LogEntry& entry) {
     case EntryKind::kVoid:
     case EntryKind::kResyncBegin:
     case EntryKind::kResyncEnd:
+    case EntryKind::kMovedZeros:
       if (!entry.block_crcs.empty()) {
         return absl::InvalidArgumentError("checksums in an entry without payload");
       }

@@ -31,7 +31,8 @@ enum class EntryKind : uint8_t {
   kVoid = 36,         // body: volume, range of positions given up (R3)
   kResyncBegin = 37,  // (R4)
   kResyncEnd = 38,
-  kMoved = 39,  // payload moved by the cleaner; body: identities (M15)
+  kMoved = 39,       // payload moved by the cleaner; body: identities (M15)
+  kMovedZeros = 40,  // zero records logged again by the cleaner (M17)
 };
 
 constexpr bool HasSeq(EntryKind kind) { return static_cast<uint8_t>(kind) < 32; }

@@ -173,12 +173,13 @@ absl::StatusOr<DeadKey> DecodeDeadKey(absl::string_view key) {
 }
 
 std::string EncodeSegmentKey(Table table, SegmentNumber segment) {
-  TF_CHECK(table == Table::kLive || table == Table::kUsage);
+  TF_CHECK(table == Table::kLive || table == Table::kUsage || table == Table::kForwarding);
   return KeyWriter(table, kSegmentKeyBytes).Number(segment.value()).Finish();
 }
 
 absl::StatusOr<SegmentNumber> DecodeSegmentKey(absl::string_view key) {
-  if (!IsKey(key, Table::kLive, kSegmentKeyBytes) && !IsKey(key, Table::kUsage, kSegmentKeyBytes)) {
+  if (!IsKey(key, Table::kLive, kSegmentKeyBytes) && !IsKey(key, Table::kUsage, kSegmentKeyBytes) &&
+      !IsKey(key, Table::kForwarding, kSegmentKeyBytes)) {
     return NotAKey("segment", key);
   }
   return SegmentNumber(AfterTable(key).ReadU64Be());

@@ -15,13 +15,14 @@
 namespace twofold {
 
 enum class Table : char {
-  kMeta = 'M',       // name -> bytes: checkpoint, catalogue, ...
-  kChunk = 'C',      // timeline, chunk, ~epoch -> packed runs (merge: run lists)
-  kVersion = 'V',    // timeline, epoch, chunk -> nothing: the versions made in an epoch (M6)
-  kDead = 'D',       // timeline, death epoch, birth epoch, chunk, block, position -> count (M19)
-  kLive = 'L',       // segment -> bitmap of live blocks (merge: sets and clears, M21)
-  kUsage = 'U',      // segment -> counts (M21)
-  kTombstone = 'Z',  // timeline, position -> range, segment, epoch (R38)
+  kMeta = 'M',        // name -> bytes: checkpoint, catalogue, ...
+  kChunk = 'C',       // timeline, chunk, ~epoch -> packed runs (merge: run lists)
+  kVersion = 'V',     // timeline, epoch, chunk -> nothing: the versions made in an epoch (M6)
+  kDead = 'D',        // timeline, death epoch, birth epoch, chunk, block, position -> count (M19)
+  kLive = 'L',        // segment -> bitmap of live blocks (merge: sets and clears, M21)
+  kUsage = 'U',       // segment -> counts (M21)
+  kForwarding = 'F',  // segment -> where its blocks were moved (M16)
+  kTombstone = 'Z',   // timeline, position -> range, segment, epoch (R38)
   kPartial =
       'P',     // timeline, chunk, ~epoch -> packed runs, over a base that was not read yet (M10)
   kJob = 'J',  // number -> reclaim job
@@ -67,7 +68,7 @@ struct DeadKey {
 std::string EncodeDeadKey(const DeadKey& key);
 absl::StatusOr<DeadKey> DecodeDeadKey(absl::string_view key);
 
-std::string EncodeSegmentKey(Table table, SegmentNumber segment);  // kLive, kUsage
+std::string EncodeSegmentKey(Table table, SegmentNumber segment);  // kLive, kUsage, kForwarding
 absl::StatusOr<SegmentNumber> DecodeSegmentKey(absl::string_view key);
 
 struct TombstoneKey {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <map>
 
 #include "absl/strings/str_cat.h"
@@ -58,9 +59,24 @@ bool LiveBitmap::Test(uint32_t block) const {
 }
 
 uint32_t LiveBitmap::CountLive() const {
+  return CountLiveBelow(static_cast<uint32_t>(bits_.size() * 8));
+}
+
+uint32_t LiveBitmap::CountLiveBelow(uint32_t block) const {
+  const size_t bytes = std::min<size_t>(block / 8, bits_.size());
   uint32_t count = 0;
-  for (const char byte : bits_) {
-    count += static_cast<uint32_t>(std::popcount(static_cast<unsigned char>(byte)));
+  size_t next = 0;
+  for (; next + sizeof(uint64_t) <= bytes; next += sizeof(uint64_t)) {
+    uint64_t word = 0;
+    std::memcpy(&word, bits_.data() + next, sizeof(word));
+    count += static_cast<uint32_t>(std::popcount(word));
+  }
+  for (; next < bytes; ++next) {
+    count += static_cast<uint32_t>(std::popcount(static_cast<unsigned char>(bits_[next])));
+  }
+  if (bytes < bits_.size()) {
+    const auto below = static_cast<unsigned char>((1u << block % 8) - 1);
+    count += static_cast<uint32_t>(std::popcount(static_cast<unsigned char>(bits_[bytes] & below)));
   }
   return count;
 }

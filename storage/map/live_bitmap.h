@@ -5,6 +5,8 @@
 // "Live bitmaps".
 #pragma once
 
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -25,6 +27,17 @@ class LiveBitmap {
   void Set(uint32_t first, uint32_t count, bool live);
   bool Test(uint32_t block) const;
   uint32_t CountLive() const;
+  uint32_t CountLiveBelow(uint32_t block) const;
+  // Calls `visit` with each live block, ascending.
+  template <typename Visit>
+  void ForEachLive(Visit visit) const {
+    for (size_t byte = 0; byte < bits_.size(); ++byte) {
+      for (auto left = static_cast<unsigned char>(bits_[byte]); left != 0; left &= left - 1) {
+        visit(static_cast<uint32_t>(byte * 8) + static_cast<uint32_t>(std::countr_zero(left)));
+      }
+    }
+  }
+  size_t MemoryBytes() const { return bits_.capacity(); }
 
   // Decode: kDataLoss. Each bitmap has one encoding.
   std::string Encode() const;

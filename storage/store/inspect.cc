@@ -192,6 +192,8 @@ const char* KindName(EntryKind kind) {
       return "resync-end";
     case EntryKind::kMoved:
       return "moved";
+    case EntryKind::kMovedZeros:
+      return "moved-zeros";
   }
   return "unknown";
 }
