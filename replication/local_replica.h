@@ -23,8 +23,8 @@ class LocalReplica final : public Replica {
   Task<absl::StatusOr<SealReport>> Seal(Generation generation) override;
   Task<absl::Status> RecordMembership(Generation generation, uint64_t version,
                                       std::vector<std::string> in_sync) override;
-  Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, bool emergency) override {
-    return store_->Reserve(blocks, entries, emergency);
+  Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, RoomFor use) override {
+    return store_->Reserve(blocks, entries, use);
   }
   bool TryReserve(BlockCount blocks, uint64_t entries) override {
     return store_->TryReserve(blocks, entries);

@@ -20,6 +20,7 @@
 #include "storage/map/catalogue.h"
 #include "storage/map/extent.h"
 #include "storage/runtime/task.h"
+#include "storage/store/room.h"
 #include "storage/store/tail_entry.h"
 
 namespace twofold {
@@ -70,8 +71,8 @@ class Replica {
 
   // Promises room for `blocks` of payload and `entries` entries, until Append uses it or Release
   // gives it back (R6, M22). May suspend while a checkpoint frees segments. kResourceExhausted when
-  // full. `emergency`: for records without payload (trims, deletes), which may use the reserve.
-  virtual Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, bool emergency) = 0;
+  // full. `use` says how far into what is kept back it may go.
+  virtual Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, RoomFor use) = 0;
   // As Reserve where that needs no waiting; false: call Reserve.
   virtual bool TryReserve(BlockCount blocks, uint64_t entries) = 0;
   virtual void Release(BlockCount blocks, uint64_t entries) = 0;

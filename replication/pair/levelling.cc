@@ -70,7 +70,7 @@ Task<absl::Status> AppendAll(Replica* replica, Generation generation,
   BlockCount blocks;
   for (const TailEntry& tail : entries) blocks += BlockCount(tail.entry.block_crcs.size());
   const std::string what = absl::StrCat("levelling ", Describe(*replica));
-  absl::Status status = co_await replica->Reserve(blocks, entries.size(), /*emergency=*/true);
+  absl::Status status = co_await replica->Reserve(blocks, entries.size(), RoomFor::kLevelling);
   TF_CO_RETURN_IF_ERROR(Annotate(status, what));
   std::vector<Task<absl::Status>> appends;
   for (const TailEntry& tail : entries) {

@@ -75,13 +75,13 @@ bool ReplicaSet::TryReserve(BlockCount blocks, uint64_t entries) {
   return true;
 }
 
-Task<absl::Status> ReplicaSet::Reserve(BlockCount blocks, uint64_t entries, bool emergency) {
+Task<absl::Status> ReplicaSet::Reserve(BlockCount blocks, uint64_t entries, RoomFor use) {
   TF_CO_RETURN_IF_ERROR(health_);
   // One after the other and always in the same order, so that two that wait for room can't wait for
   // each other.
   for (size_t i = 0; i < members_.size(); ++i) {
     Replica* replica = members_[i].replica;
-    absl::Status status = co_await replica->Reserve(blocks, entries, emergency);
+    absl::Status status = co_await replica->Reserve(blocks, entries, use);
     if (status.ok()) continue;
     while (i > 0) members_[--i].replica->Release(blocks, entries);
     if (absl::IsResourceExhausted(status)) co_return status;

@@ -43,7 +43,7 @@ class ReplicaSet {
   // Room on every replica, or on none (R6, M22); see Replica::Reserve. An error of Reserve other
   // than kResourceExhausted is that of health().
   bool TryReserve(BlockCount blocks, uint64_t entries);
-  Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, bool emergency);
+  Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, RoomFor use);
   void Release(BlockCount blocks, uint64_t entries);
 
   void Commit(VolumeId volume, Position position);

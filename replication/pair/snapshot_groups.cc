@@ -30,11 +30,12 @@ std::vector<SnapshotGroups::Incomplete> SnapshotGroups::FindIncomplete(
   std::vector<Incomplete> incomplete;
   for (const auto& [id, group] : groups_) {
     if (known.contains(id)) continue;
+    const auto& present = group.present;
     const bool complete =
         std::all_of(group.members.begin(), group.members.end(),
-                    [&group = group](VolumeId member) { return group.present.contains(member); });
+                    [&present](VolumeId member) { return present.contains(member); });
     if (complete) continue;
-    for (const auto& [volume, snapshot] : group.present) {
+    for (const auto& [volume, snapshot] : present) {
       if (!deleted_.contains(snapshot.snapshot)) incomplete.push_back(snapshot);
     }
   }

@@ -109,7 +109,7 @@ Task<absl::Status> PoolState::AppendToCatalogue(LogEntry entry) {
   Change change;
   change.Add(std::move(entry), {});
   Reservation room(&set);
-  absl::Status status = co_await room.Take(BlockCount(0), 1, /*emergency=*/true);
+  absl::Status status = co_await room.Take(BlockCount(0), 1, RoomFor::kRecord);
   TF_CO_RETURN_IF_ERROR(status);
   TF_CO_RETURN_IF_ERROR(set.health());
   room.Use();

@@ -236,7 +236,7 @@ void PrepareGroup(PoolState* pool, const std::vector<SnapshotName>& names,
 // member is in every log, so that after a crash a group is either complete or wholly uncommitted.
 Task<absl::Status> AppendGroup(PoolState* pool, std::deque<GroupMember>* members) {
   Reservation room(&pool->set);
-  absl::Status status = co_await room.Take(BlockCount(0), members->size(), /*emergency=*/true);
+  absl::Status status = co_await room.Take(BlockCount(0), members->size(), RoomFor::kRecord);
   TF_CO_RETURN_IF_ERROR(status);
   TF_CO_RETURN_IF_ERROR(pool->set.health());
   room.Use();

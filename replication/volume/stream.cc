@@ -22,9 +22,9 @@ bool Reservation::TryTake(BlockCount blocks, uint64_t entries) {
   return held_;
 }
 
-Task<absl::Status> Reservation::Take(BlockCount blocks, uint64_t entries, bool emergency) {
+Task<absl::Status> Reservation::Take(BlockCount blocks, uint64_t entries, RoomFor use) {
   TF_CHECK(!held_);
-  absl::Status status = co_await set_->Reserve(blocks, entries, emergency);
+  absl::Status status = co_await set_->Reserve(blocks, entries, use);
   held_ = status.ok();
   blocks_ = blocks;
   entries_ = entries;

@@ -48,7 +48,7 @@ class Reservation {
   // False: call Take.
   bool TryTake(BlockCount blocks, uint64_t entries);
   // kResourceExhausted: a set is full. kUnavailable, kAborted: a set failed.
-  Task<absl::Status> Take(BlockCount blocks, uint64_t entries, bool emergency);
+  Task<absl::Status> Take(BlockCount blocks, uint64_t entries, RoomFor use);
   // The change turned out smaller.
   void GiveBackAllBut(BlockCount blocks, uint64_t entries);
   // The appends use it up.

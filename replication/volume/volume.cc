@@ -82,8 +82,7 @@ Task<absl::Status> Volume::AppendRecords(std::vector<LogEntry> entries, BlockRan
   change.range = range;
   for (LogEntry& entry : entries) change.Add(std::move(entry), {});
   Reservation room(parts_.set);
-  absl::Status status =
-      co_await room.Take(BlockCount(0), change.entries.size(), /*emergency=*/true);
+  absl::Status status = co_await room.Take(BlockCount(0), change.entries.size(), RoomFor::kRecord);
   TF_CO_RETURN_IF_ERROR(status);
   TF_CO_RETURN_IF_ERROR(parts_.set->health());
   room.Use();

@@ -138,7 +138,7 @@ Task<absl::Status> Volume::Write(const Mount& mount, uint64_t offset, uint64_t l
   const uint64_t entries = (range.count.value() + kMaxEntryBlocks - 1) / kMaxEntryBlocks;
   Reservation room(parts_.set);
   if (!room.TryTake(range.count, entries)) {
-    absl::Status status = co_await room.Take(range.count, entries, /*emergency=*/false);
+    absl::Status status = co_await room.Take(range.count, entries, RoomFor::kWrite);
     TF_CO_RETURN_IF_ERROR(Annotate(status, name_));
   }
   RangeLock::Hold hold;
@@ -211,8 +211,9 @@ Task<absl::Status> Volume::ZeroPiece(const Mount& mount, uint64_t offset, uint64
   absl::InlinedVector<BlockIndex, 2> changed;
   Reservation room(parts_.set);
   if (!room.TryTake(blocks, partial + whole_entries)) {
-    absl::Status status = co_await room.Take(blocks, partial + whole_entries,
-                                             /*emergency=*/blocks == BlockCount(0));
+    absl::Status status =
+        co_await room.Take(blocks, partial + whole_entries,
+                           blocks == BlockCount(0) ? RoomFor::kRecord : RoomFor::kWrite);
     TF_CO_RETURN_IF_ERROR(Annotate(status, name_));
   }
   if (partial > 0) {

@@ -31,7 +31,7 @@ class Offload {
   ~Offload();
 
   // Runs `function` (no arguments, returns a value) on another thread. It may touch only what it
-  // owns or what is thread-safe. It is moved into the task at once, a named one too:
+  // owns or what is thread-safe. The task has its own copy of it:
   //   auto load = [path] { return Load(path); };
   //   absl::StatusOr<Foo> foo = co_await offload.Run(load);
   template <typename F>
@@ -39,7 +39,7 @@ class Offload {
     static_assert(
         std::is_lvalue_reference_v<F> || std::is_trivially_destructible_v<F>,
         "g++ 12 destroys a temporary lambda in an awaited expression twice: name it first");
-    return RunOwned<std::decay_t<F>>(std::move(function));
+    return RunOwned<std::decay_t<F>>(std::forward<F>(function));
   }
 
   // Finishes what was submitted and joins the threads.

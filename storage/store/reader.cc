@@ -1,6 +1,7 @@
 // Reading: map lookup, device reads, checksum, zeros for what is not mapped (P7).
 #include <algorithm>
 #include <cstring>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -154,8 +155,8 @@ Task<absl::StatusOr<std::vector<TailEntry>>> Store::ReadTail(VolumeId volume, Po
       }
     }
   }
-  std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
-    return a.first.position < b.first.position;
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.first.position, a.second) < std::tie(b.first.position, b.second);
   });
 
   std::vector<TailEntry> tail;

@@ -3,11 +3,28 @@
 #include "storage/base/check.h"
 
 namespace twofold {
+namespace {
 
-bool Room::TryPromise(const Space& space, BlockCount blocks, uint64_t entries, bool emergency) {
-  const uint64_t kept_segments = emergency ? kOwnSegments : EmergencySegments(space.segments);
+constexpr uint64_t kKeptForOpening = 2;
+constexpr uint64_t kKeptForLevelling = 2;
+
+}  // namespace
+
+uint64_t Room::KeptSegments(uint64_t segments, RoomFor use) {
+  switch (use) {
+    case RoomFor::kLevelling:
+      return kKeptForOpening;
+    case RoomFor::kRecord:
+      return kKeptForOpening + kKeptForLevelling;
+    case RoomFor::kWrite:
+      break;
+  }
+  return kKeptForOpening + kKeptForLevelling + (segments < 64 ? 1 : 2 + segments / 256);
+}
+
+bool Room::TryPromise(const Space& space, BlockCount blocks, uint64_t entries, RoomFor use) {
   const uint64_t needed = worst_case_(payload_blocks_ + blocks.value(), entries_ + entries) +
-                          kept_segments * space.blocks_per_segment;
+                          KeptSegments(space.segments, use) * space.blocks_per_segment;
   if (needed > space.free_blocks) return false;
   payload_blocks_ += blocks.value();
   entries_ += entries;

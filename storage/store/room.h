@@ -2,8 +2,8 @@
 //
 // Promises are kept as they were made (payload blocks and entries), and measured together: the log
 // says how many blocks they take at worst. The last segments are kept back for what must always
-// work: a reserve for records without payload (trims, deletes), and below it one for the store's
-// own records (seals, catalogues of checkpoints), which are never refused.
+// work, in steps: writes stop first, then records without payload (trims, deletes), then levelling;
+// the store's own records (seals, catalogues of checkpoints) are never refused.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +11,13 @@
 #include "storage/base/types.h"
 
 namespace twofold {
+
+// What room is asked for: who comes later in this list may go further into what is kept back.
+enum class RoomFor : uint8_t {
+  kWrite,      // payload
+  kRecord,     // no payload: trims, deletes, snapshots
+  kLevelling,  // entries that another copy has already: they were promised room here once (R6, R8)
+};
 
 class Room {
  public:
@@ -25,22 +32,19 @@ class Room {
   explicit Room(WorstCase worst_case) : worst_case_(worst_case) {}
 
   // Whether the promise can be kept beside all others; makes it if so.
-  bool TryPromise(const Space& space, BlockCount blocks, uint64_t entries, bool emergency);
+  bool TryPromise(const Space& space, BlockCount blocks, uint64_t entries, RoomFor use);
   // A promise, or a part of one, is used up or given back.
   void Settle(BlockCount blocks, uint64_t entries);
 
   // Blocks at worst of all that is promised.
   uint64_t promised_blocks() const { return worst_case_(payload_blocks_, entries_); }
 
-  // Segments kept back for the store's own records. Each open takes a new segment (R11), and gives
-  // back the one before with the checkpoint that follows, where that holds nothing but own records;
-  // what else was logged in it left this many free. So a full store can be opened again and again,
-  // also when it crashes twice between the two.
-  static constexpr uint64_t kOwnSegments = 3;
-  // With those for records without payload on top.
-  static uint64_t EmergencySegments(uint64_t segments) {
-    return kOwnSegments + (segments < 64 ? 1 : 2 + segments / 256);
-  }
+  // Segments that are never promised to `use`. Each open takes a new segment (R11) and loses what
+  // was left of the one before; the checkpoint that follows gives that one back where it holds
+  // nothing but own records. So what was promised to a write or a record before a crash fits the
+  // room for levelling after it, and a full store can be opened again and again, also when it
+  // crashes twice before such a checkpoint (docs/decisions/0003).
+  static uint64_t KeptSegments(uint64_t segments, RoomFor use);
 
  private:
   WorstCase worst_case_;

@@ -74,10 +74,10 @@ Room::Space Store::Space() const {
 
 bool Store::TryReserve(BlockCount blocks, uint64_t entries) {
   return failed_.ok() && !stopping_ && !map_->crowded() &&
-         room_.TryPromise(Space(), blocks, entries, /*emergency=*/false);
+         room_.TryPromise(Space(), blocks, entries, RoomFor::kWrite);
 }
 
-Task<absl::Status> Store::Reserve(BlockCount blocks, uint64_t entries, bool emergency) {
+Task<absl::Status> Store::Reserve(BlockCount blocks, uint64_t entries, RoomFor use) {
   // Two tries at making room: the first checkpoint may only account for what is dead, and the next
   // frees it.
   for (int tries_left = 2;;) {
@@ -95,7 +95,7 @@ Task<absl::Status> Store::Reserve(BlockCount blocks, uint64_t entries, bool emer
       TF_CO_RETURN_IF_ERROR(status);
       continue;
     }
-    if (room_.TryPromise(Space(), blocks, entries, emergency)) co_return absl::OkStatus();
+    if (room_.TryPromise(Space(), blocks, entries, use)) co_return absl::OkStatus();
     if (tries_left-- == 0) break;
     absl::Status status = co_await MakeRoom();
     TF_CO_RETURN_IF_ERROR(status);
@@ -232,7 +232,7 @@ Task<absl::Status> Store::Flush() {
 
 Store::Usage Store::usage() const {
   const Room::Space space = Space();
-  const uint64_t kept = Room::EmergencySegments(space.segments);
+  const uint64_t kept = Room::KeptSegments(space.segments, RoomFor::kWrite);
   Usage usage;
   usage.segments = space.segments;
   usage.free_segments = log_->free_segments();

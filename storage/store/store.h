@@ -91,7 +91,7 @@ class Store {
   // Room for what is about to be appended; see Room. Reserve waits for checkpoints that free
   // segments, and for the map to have room in memory (M10). kResourceExhausted: full.
   bool TryReserve(BlockCount blocks, uint64_t entries);
-  Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, bool emergency);
+  Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, RoomFor use);
   void Release(BlockCount blocks, uint64_t entries);
 
   // Logs one entry that has a Seq and whose room was reserved; contract: Replica::Append.

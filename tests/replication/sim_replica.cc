@@ -111,11 +111,12 @@ bool SimReplica::TryReserve(BlockCount blocks, uint64_t entries) {
   return true;
 }
 
-Task<absl::Status> SimReplica::Reserve(BlockCount blocks, uint64_t entries, bool emergency) {
+Task<absl::Status> SimReplica::Reserve(BlockCount blocks, uint64_t entries, RoomFor use) {
   co_await poller_->Delay(RandomDelay());
   TF_CO_RETURN_IF_ERROR(failed_);
-  if (!emergency && (used_blocks_ + promised_blocks_ + blocks.value() > options_.capacity_blocks ||
-                     used_entries_ + promised_entries_ + entries > options_.capacity_entries)) {
+  if (use == RoomFor::kWrite &&
+      (used_blocks_ + promised_blocks_ + blocks.value() > options_.capacity_blocks ||
+       used_entries_ + promised_entries_ + entries > options_.capacity_entries)) {
     co_return absl::ResourceExhaustedError(absl::StrCat(place_, " is full"));
   }
   promised_blocks_ += blocks.value();

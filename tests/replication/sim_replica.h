@@ -77,7 +77,7 @@ class SimReplica final : public Replica {
   Task<absl::StatusOr<SealReport>> Seal(Generation generation) override;
   Task<absl::Status> RecordMembership(Generation generation, uint64_t version,
                                       std::vector<std::string> in_sync) override;
-  Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, bool emergency) override;
+  Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, RoomFor use) override;
   bool TryReserve(BlockCount blocks, uint64_t entries) override;
   void Release(BlockCount blocks, uint64_t entries) override;
   Task<absl::Status> Append(Generation generation, const LogEntry& entry,

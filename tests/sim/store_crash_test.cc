@@ -243,7 +243,7 @@ class World {
     const uint64_t steps = 20 + random_.Uniform(300);
     const uint64_t crash_at = last ? steps + 1 : random_.Uniform(steps);
     if (sent_[kCatalogueVolume].empty()) {
-      const absl::Status room = co_await store_->Reserve(BlockCount(0), 1, /*emergency=*/true);
+      const absl::Status room = co_await store_->Reserve(BlockCount(0), 1, RoomFor::kRecord);
       EXPECT_TRUE(room.ok()) << room;
       SpawnCreate(scope);
       co_await scope.Join();
@@ -320,8 +320,8 @@ class World {
     const uint64_t choice = random_.Uniform(100);
     const bool write = choice < 84;
     const uint64_t entries = choice >= 98 && !model_.snapshots.empty() ? 2 : 1;
-    const absl::Status room =
-        co_await store_->Reserve(BlockCount(write ? count : 0), entries, /*emergency=*/!write);
+    const absl::Status room = co_await store_->Reserve(BlockCount(write ? count : 0), entries,
+                                                       write ? RoomFor::kWrite : RoomFor::kRecord);
     if (dying_) co_return;
     if (room.code() == absl::StatusCode::kResourceExhausted) co_return;
     EXPECT_TRUE(room.ok()) << room;

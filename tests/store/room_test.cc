@@ -12,29 +12,40 @@ Room::Space Segments(uint64_t free, uint64_t total) { return {free * 1000, 1000,
 
 TEST(Room, PromisesNoMoreThanThereIs) {
   Room room(&OneByOne);
-  // Four of ten segments are kept back.
-  EXPECT_TRUE(room.TryPromise(Segments(5, 10), BlockCount(900), 100, false));
-  EXPECT_FALSE(room.TryPromise(Segments(5, 10), BlockCount(0), 1, false));
+  // Five of ten segments are kept back.
+  EXPECT_TRUE(room.TryPromise(Segments(6, 10), BlockCount(900), 100, RoomFor::kWrite));
+  EXPECT_FALSE(room.TryPromise(Segments(6, 10), BlockCount(0), 1, RoomFor::kWrite));
   EXPECT_EQ(room.promised_blocks(), 1000u);
 }
 
-TEST(Room, LetsDeletesUseTheReserve) {
+TEST(Room, LetsDeletesGoFurtherThanWrites) {
   Room room(&OneByOne);
-  EXPECT_FALSE(room.TryPromise(Segments(4, 10), BlockCount(0), 1, false));
-  EXPECT_TRUE(room.TryPromise(Segments(4, 10), BlockCount(0), 1, true));
+  EXPECT_FALSE(room.TryPromise(Segments(5, 10), BlockCount(0), 1, RoomFor::kWrite));
+  EXPECT_TRUE(room.TryPromise(Segments(5, 10), BlockCount(0), 1, RoomFor::kRecord));
+}
+
+// A set that was filled up crashes, and an open takes a segment each time: what the other set has
+// more of must still fit.
+TEST(Room, LetsLevellingGoFurtherThanDeletes) {
+  for (const uint64_t lost_segments : {1, 2}) {
+    Room room(&OneByOne);
+    const Room::Space space = Segments(4 - lost_segments + 1, 10);  // the new open one is whole
+    EXPECT_FALSE(room.TryPromise(space, BlockCount(0), 1, RoomFor::kRecord));
+    EXPECT_TRUE(room.TryPromise(space, BlockCount(900), 50, RoomFor::kLevelling));
+  }
 }
 
 TEST(Room, KeepsTheStoresOwnSegmentsFromEverybody) {
   Room room(&OneByOne);
-  EXPECT_FALSE(room.TryPromise(Segments(3, 10), BlockCount(0), 1, true));
+  EXPECT_FALSE(room.TryPromise(Segments(2, 10), BlockCount(0), 1, RoomFor::kLevelling));
 }
 
 TEST(Room, GivesBackWhatWasSettled) {
   Room room(&OneByOne);
-  ASSERT_TRUE(room.TryPromise(Segments(5, 10), BlockCount(990), 10, false));
+  ASSERT_TRUE(room.TryPromise(Segments(6, 10), BlockCount(990), 10, RoomFor::kWrite));
   room.Settle(BlockCount(990), 9);
   EXPECT_EQ(room.promised_blocks(), 1u);
-  EXPECT_TRUE(room.TryPromise(Segments(5, 10), BlockCount(990), 9, false));
+  EXPECT_TRUE(room.TryPromise(Segments(6, 10), BlockCount(990), 9, RoomFor::kWrite));
 }
 
 }  // namespace

@@ -74,12 +74,10 @@ ApiError FramingError(const ErrorCode& error) {
 // What a session needs of its server; all on the server's thread.
 class SessionOwner {
  public:
+  virtual ~SessionOwner() = default;
   virtual const Server::Options& options() const = 0;
   virtual void Dispatch(uint64_t session, Request request) = 0;
   virtual void Ended(uint64_t session) = 0;
-
- protected:
-  ~SessionOwner() = default;
 };
 
 // One connection. Each step arms one timer and one operation; handlers keep the session alive.
@@ -271,7 +269,7 @@ class Server::Impl final : public SessionOwner {
  public:
   Impl(Executor& executor, Options options)
       : executor_(executor), options_(std::move(options)), acceptor_(io_), pause_(io_) {}
-  ~Impl() { TF_CHECK(!thread_.joinable()); }
+  ~Impl() override { TF_CHECK(!thread_.joinable()); }
 
   absl::Status Start() {
     TF_ASSIGN_OR_RETURN(const int listener, ListenUnix(options_.socket_path));
