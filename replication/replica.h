@@ -19,6 +19,7 @@
 #include "storage/log/entry.h"
 #include "storage/map/catalogue.h"
 #include "storage/map/extent.h"
+#include "storage/map/resync_plan.h"
 #include "storage/runtime/task.h"
 #include "storage/store/room.h"
 #include "storage/store/tail_entry.h"
@@ -112,6 +113,45 @@ class Replica {
   // `max_bytes` of payload (at least one entry when there is one).
   virtual Task<absl::StatusOr<std::vector<TailEntry>>> ReadTail(VolumeId volume, Position after,
                                                                 size_t max_bytes) = 0;
+
+  // ---- Bringing a stale replica level (pair/resync.h); kUnimplemented where a kind can't ----
+  //
+  // As the source. From Pin to Unpin the log is kept from its end of now on, and nothing that a
+  // retained point of the map sees goes away, so that what is read is exact while clients write.
+  // Where the store runs out of room the pin gives way: `resync_pin` is kUnavailable from then on,
+  // and the resync has to begin again with a new one.
+  virtual Task<absl::Status> PinForResync();
+  virtual void UnpinForResync() {}
+  virtual absl::Status resync_pin() const;
+  // Puts in order what ReadSpan reads, after the retained points that spans end with are there.
+  virtual Task<absl::Status> PrepareSpans();
+  // A page of the runs that `span` consists of, chunk by chunk; data by their checksums alone.
+  // `from`: empty, or `next` of the page before.
+  virtual Task<absl::StatusOr<ResyncPage>> ReadSpan(ResyncSpan span, std::string from);
+
+  // As the target. Gives up what is logged of every volume and not committed (R3). Durable.
+  virtual Task<absl::Status> VoidTails(Generation generation);
+  // Takes the goal (R29), and pins the state that is there (R30) unless a resync is under way
+  // already, which then goes on towards the new goal. Returns the spans that are to be filled, in
+  // this order. Durable.
+  virtual Task<absl::StatusOr<std::vector<ResyncSpan>>> BeginResync(Generation generation,
+                                                                    Catalogue goal);
+  // Of `runs`, which belong to `timeline`, the parts that it does not have yet.
+  virtual Task<absl::StatusOr<std::vector<Run>>> Lacking(TimelineId timeline,
+                                                         std::vector<Run> runs);
+  // Logs runs of the span that is to be filled next, the blocks of data one after the other in
+  // `payload` (at most kMaxEntryBlocks), and puts them into the map. Waits for room:
+  // kResourceExhausted when full. Durable with the next EndSpan.
+  virtual Task<absl::Status> Fill(Generation generation, TimelineId timeline, std::vector<Run> runs,
+                                  absl::Span<const std::byte> payload);
+  // That span is filled: its retained point is there from now on, and the replica is complete up to
+  // it, so that an interrupted resync goes on from there. Durable, with all that was filled.
+  virtual Task<absl::Status> EndSpan(Generation generation, ResyncSpan span);
+  // All spans are: the catalogue is the goal's, and the replica is complete up to there (R4).
+  // kDataLoss where what came of the replay is not the goal. Durable.
+  virtual Task<absl::Status> EndResync(Generation generation);
+  // Whether a resync was begun and not ended: the replica counts for nothing in attaching (R4).
+  virtual bool resyncing() const { return false; }
 
   virtual ReplicaStatus status() const = 0;
   // The reason of the failure, once it has failed.

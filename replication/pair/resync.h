@@ -1,0 +1,119 @@
+// Bringing a stale or an empty replica level with one that is in-sync, while clients write (R1-R4,
+// R19, R23, R29-R32; docs/decisions/0020-resync-replays-history-compressed.md).
+//
+// The target's map is the state at its committed position `s` of each volume: a prefix of the
+// history. The source is frozen at X by an ordinary snapshot of each volume. What happened between
+// is replayed to the target in the order in which it happened, but compressed: of each span between
+// two retained points only what is still visible at its end. So the target goes from one state that
+// the source has had to the next, by the ways that its map is changed every day, and each point
+// reached is a place from which an interrupted resync goes on. What came after X is then read from
+// the source's log, until the target is close enough for the live stream to be joined.
+//
+//   void the dead tail -> goal (catalogue at X) -> fill, point after point -> end -> tail -> join
+//
+// Until it has joined the target is in no membership: it never serves and is never the only copy of
+// anything, and its state before is pinned (R30).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "replication/replica.h"
+#include "storage/base/types.h"
+#include "storage/map/resync_plan.h"
+#include "storage/runtime/task.h"
+
+namespace twofold {
+
+struct ResyncOptions {
+  uint64_t rate_bytes_per_second = 0;  // of payload; 0: as fast as foreground I/O leaves room for
+  // Whether clients' requests suffer now: then the resync pauses. May be empty.
+  std::function<bool()> foreground_suffers;
+};
+
+// For status. Times by the executor's clock.
+struct ResyncProgress {
+  enum class Phase {
+    kWaiting,  // to begin, or for its next try
+    kFilling,  // what changed between the target's position and X
+    kTail,     // what was written since X
+    kJoining,  // acknowledgements wait for it
+    kDone,
+    kFailed,
+  };
+  Phase phase = Phase::kWaiting;
+  std::string target_set;
+  std::string what;               // a line for people: which volume is at it, or why it failed
+  int64_t started_nanos = 0;      // 0: not yet
+  uint64_t bytes_done = 0;        // payload sent
+  uint64_t bytes_total = 0;       // an estimate from above, which gets better as it goes
+  uint64_t bytes_per_second = 0;  // over the last seconds
+  uint64_t seconds_left = 0;      // 0: not known
+};
+const char* ResyncPhaseName(ResyncProgress::Phase phase);
+
+// One resync of one target from one source.
+class Resync {
+ public:
+  // Both were sealed at `generation`, and outlive it.
+  Resync(Replica* source, Replica* target, Generation generation, ResyncOptions options);
+
+  // Brings the target from where it is to the state that `goal` describes: the source's catalogue,
+  // each stream of which ends with the record of its snapshot X. The snapshots are there, and the
+  // source is pinned (Replica::PinForResync), until it returns. Can be interrupted at any time by
+  // an error of either side, and begun anew with a later goal (R4).
+  // kUnavailable: source or target failed, or the source's pin gave way; try again.
+  // kResourceExhausted: the target is full (R30). kFailedPrecondition: CheckCommonHistory
+  // (storage/map/resync_plan.h): its directory is left as it is, and an empty one takes its place
+  // (R3).
+  Task<absl::Status> FillTo(Catalogue goal);
+
+  // After FillTo: sends what the source's log has beyond the target's, one round over all streams.
+  // Returns the payload bytes sent and entries, both 0 when it was level with the ends of the
+  // source's log as they were when the round began.
+  struct Sent {
+    uint64_t bytes = 0;
+    uint64_t entries = 0;
+  };
+  Task<absl::StatusOr<Sent>> SendTail();
+
+  const ResyncProgress& progress() const { return progress_; }
+  void SetPhase(ResyncProgress::Phase phase, std::string what);
+
+ private:
+  struct Rate {
+    int64_t since_nanos = 0;
+    uint64_t bytes = 0;
+  };
+
+  Task<absl::Status> FillSpan(ResyncSpan span);
+  Task<absl::Status> FillPage(ResyncSpan span, std::vector<Run> runs);
+  Task<absl::StatusOr<Sent>> SendStream(VolumeId volume);
+  Task<void> Pace(uint64_t bytes);
+  void Count(uint64_t bytes);
+
+  Replica* const source_;
+  Replica* const target_;
+  const Generation generation_;
+  const ResyncOptions options_;
+  ResyncProgress progress_;
+  Rate rate_;
+  int64_t next_send_nanos_ = 0;  // the token bucket: when the next piece may go out
+};
+
+// How long to wait before a replica that failed while it was brought level is tried again: longer
+// from time to time, so that a flapping one doesn't cost more than it is worth (R23).
+class ResyncBackoff {
+ public:
+  int64_t NextDelayNanos();
+  // It has been in-sync for a while.
+  void Reset() { failures_ = 0; }
+
+ private:
+  unsigned failures_ = 0;
+};
+
+}  // namespace twofold

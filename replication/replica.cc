@@ -1,0 +1,46 @@
+#include "replication/replica.h"
+
+namespace twofold {
+namespace {
+
+absl::Status Unsupported() {
+  return absl::UnimplementedError("this kind of replica is not brought level by a resync");
+}
+
+}  // namespace
+
+Task<absl::Status> Replica::PinForResync() { co_return Unsupported(); }
+
+absl::Status Replica::resync_pin() const { return Unsupported(); }
+
+Task<absl::Status> Replica::PrepareSpans() { co_return Unsupported(); }
+
+Task<absl::StatusOr<ResyncPage>> Replica::ReadSpan(ResyncSpan /*span*/, std::string /*from*/) {
+  co_return Unsupported();
+}
+
+Task<absl::Status> Replica::VoidTails(Generation /*generation*/) { co_return Unsupported(); }
+
+Task<absl::StatusOr<std::vector<ResyncSpan>>> Replica::BeginResync(Generation /*generation*/,
+                                                                   Catalogue /*goal*/) {
+  co_return Unsupported();
+}
+
+Task<absl::StatusOr<std::vector<Run>>> Replica::Lacking(TimelineId /*timeline*/,
+                                                        std::vector<Run> /*runs*/) {
+  co_return Unsupported();
+}
+
+Task<absl::Status> Replica::Fill(Generation /*generation*/, TimelineId /*timeline*/,
+                                 std::vector<Run> /*runs*/,
+                                 absl::Span<const std::byte> /*payload*/) {
+  co_return Unsupported();
+}
+
+Task<absl::Status> Replica::EndSpan(Generation /*generation*/, ResyncSpan /*span*/) {
+  co_return Unsupported();
+}
+
+Task<absl::Status> Replica::EndResync(Generation /*generation*/) { co_return Unsupported(); }
+
+}  // namespace twofold

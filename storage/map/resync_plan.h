@@ -1,0 +1,63 @@
+// How a stale copy comes to the state of another one, as far as catalogues say it (R1, R29, R30;
+// docs/decisions/0020-resync-replays-history-compressed.md). Pure.
+//
+// The *goal* is the catalogue of the source at a frozen instant X, every stream of which ends with
+// the snapshot of that instant. The target's history is a beginning of the goal's. What lies
+// between is cut into *spans*: of one timeline, from one retained point of the goal to the next.
+// They are replayed in the order in which they happened (timelines by their ids, which grow, and
+// parents before their children; within one by position), and after each span the target's
+// catalogue is one that the source has had, less what the goal has let go of since. So:
+//
+//   BeginReplay   snapshots, volumes and timelines that the goal does not have go; the state that
+//   is
+//                 there is pinned (R30); the timeline of the first span is there
+//   EndSpan       the span's retained point is there; its volume is complete up to it (R4); the
+//                 timeline of the next span is there
+//   CheckReplay   nothing of the goal is missing: it may take the place of the catalogue
+//
+// What each change lets go is planned by PlanCatalogueChange (reclaim_plan.h).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "storage/base/types.h"
+#include "storage/map/catalogue.h"
+#include "storage/map/extent.h"
+
+namespace twofold {
+
+// The entries of `timeline` above `after` and below `as_of`, as far as `as_of` shows them.
+struct ResyncSpan {
+  TimelineId timeline;
+  Position after;
+  Position as_of;  // a retained point of the timeline in the goal
+  bool operator==(const ResyncSpan&) const = default;
+};
+
+// Some of the runs of a span; see ExtentMap::ReadSpan.
+struct ResyncPage {
+  std::vector<Run> runs;
+  std::string next;  // where the next page begins; empty: this was the last one
+};
+
+// Whether what `target` has applied is a beginning of what `source` has (R1). kFailedPrecondition
+// with the volume and the positions where they part.
+absl::Status CheckCommonHistory(const Catalogue& source, const Catalogue& target);
+
+// The spans that are left to be replayed on `catalogue`, in their order.
+std::vector<ResyncSpan> PlanResync(const Catalogue& catalogue, const Catalogue& goal);
+
+// `pin`: the current state of each volume that stays is pinned privately; for the first begin of a
+// resync.
+Catalogue BeginReplay(const Catalogue& catalogue, const Catalogue& goal, bool pin);
+
+// `span` was filled; `next` is the one after it, null for the last.
+Catalogue EndSpan(const Catalogue& catalogue, const Catalogue& goal, const ResyncSpan& span,
+                  const ResyncSpan* next);
+
+// kDataLoss where the replay is not at the goal.
+absl::Status CheckReplay(const Catalogue& catalogue, const Catalogue& goal);
+
+}  // namespace twofold
