@@ -76,6 +76,7 @@ inline constexpr size_t kNbdPieceBytes = size_t{1} << 20;
 // request that finds no more is cut into pieces of this size, so that every client gets on whatever
 // the others hold.
 inline constexpr size_t kNbdGuaranteedBytes = size_t{256} << 10;
+inline constexpr size_t kNbdShareOfPool = 4;  // one connection has 1/4 of what is shared at most
 inline constexpr size_t kNbdSendBytes = size_t{1} << 20;  // of data in one write to a socket
 
 // ---- Memory -------------------------------------------------------------------------------------

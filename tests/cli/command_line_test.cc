@@ -225,6 +225,46 @@ TEST(Main, EndsWithTwoForWrongUsage) {
   EXPECT_THAT(outcome.err, HasSubstr("twofold: NAME is required"));
 }
 
+// Each with a text that says what is wrong, and where the help is.
+TEST(Main, EndsWithTwoForEveryKindOfWrongUsage) {
+  for (const char* line : {"",
+                           "frobnicate",
+                           "volume",
+                           "volume frobnicate",
+                           "volume create v",
+                           "volume create v 1X",
+                           "volume create v 10G extra",
+                           "volume create v 10G --ack sometimes",
+                           "volume create v 4097",
+                           "volume create -x 4096",
+                           "volume show",
+                           "volume resize v",
+                           "snapshot create",
+                           "snapshot create v",
+                           "snapshot delete v@",
+                           "rollback",
+                           "rollback v",
+                           "status extra",
+                           "status --colour",
+                           "status --control",
+                           "init",
+                           "init --set a=/x",
+                           "serve",
+                           "inspect",
+                           "inspect /nowhere --dump --verify",
+                           "--frobnicate"}) {
+    SCOPED_TRACE(line);
+    const Outcome outcome = RunLine(line);
+    EXPECT_EQ(outcome.exit_code, 2);
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_THAT(outcome.err, HasSubstr("twofold: "));
+    EXPECT_THAT(outcome.err, HasSubstr("--help"));
+  }
+  const Outcome without_sets = RunLine("serve");
+  EXPECT_EQ(without_sets.exit_code, 2);
+  EXPECT_THAT(without_sets.err, HasSubstr("write it as --set a="));
+}
+
 TEST(Main, EndsWithOneForAFailure) {
   const Outcome outcome = RunLine("status --control /nowhere/control.sock");
   EXPECT_EQ(outcome.exit_code, 1);

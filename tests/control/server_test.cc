@@ -140,6 +140,11 @@ struct BadMessage {
   const char* text;
 };
 
+std::string Post(const std::string& body) {
+  return absl::StrCat("POST /v1/volumes HTTP/1.1\r\nHost: x\r\nContent-Length: ", body.size(),
+                      "\r\n\r\n", body);
+}
+
 std::vector<BadMessage> BadMessages() {
   const std::string big(kMaxControlRequestBytes + 1, 'x');
   const std::string half(kMaxControlRequestBytes / 2 + 1, 'x');
@@ -173,6 +178,25 @@ std::vector<BadMessage> BadMessages() {
       {"BadMethod", "BREW /v1/status HTTP/1.1\r\nHost: x\r\n\r\n", "405", "method_not_allowed"},
       {"BadJson", post + "Content-Length: 4\r\n\r\n{{{{", "400", "not JSON"},
       {"DeepJson", post + "Content-Length: 20\r\n\r\n[[[[[[[[[[[[[[[[[[[[", "400", "deeper than"},
+      {"NotAnObject", Post("[]"), "400", "a JSON object"},
+      {"WrongType", Post(R"({"name":7,"size_bytes":4096})"), "400", "name"},
+      {"TextForANumber", Post(R"({"name":"v","size_bytes":"4096"})"), "400", "size_bytes"},
+      {"AFraction", Post(R"({"name":"v","size_bytes":4096.5})"), "400", "size_bytes"},
+      {"NegativeSize", Post(R"({"name":"v","size_bytes":-4096})"), "400", "size_bytes"},
+      {"HugeNumber", Post(R"({"name":"v","size_bytes":1e30})"), "400", "size_bytes"},
+      {"UnknownField", Post(R"({"name":"v","size_bytes":4096,"colour":"red"})"), "400", "colour"},
+      {"BadUtf8", Post("{\"name\":\"\xff\xfe\",\"size_bytes\":4096}"), "400", ""},
+      {"NulInAName", Post(R"({"name":"a\u0000b","size_bytes":4096})"), "400", "name"},
+      {"TextBehindTheJson", Post(R"({"name":"v","size_bytes":4096} and more)"), "400",
+       "goes on after"},
+      {"NoBody", Post(""), "400", ""},
+      {"UnknownQuery", "GET /v1/snapshots?owner=me HTTP/1.1\r\nHost: x\r\n\r\n", "400", "owner"},
+      {"BadPercent", "GET /v1/volumes/%zz HTTP/1.1\r\nHost: x\r\n\r\n", "400", ""},
+      {"NameWithASlash", "GET /v1/volumes/a%2fb HTTP/1.1\r\nHost: x\r\n\r\n", "400", "name"},
+      {"BodyWithAGet", "GET /v1/status HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", "400",
+       "body"},
+      {"DeleteOfAll", "DELETE /v1/volumes HTTP/1.1\r\nHost: x\r\n\r\n", "405",
+       "method_not_allowed"},
       {"MissingField", post + "Content-Length: 7\r\n\r\n{\"x\":1}", "400", "is missing"},
   };
 }

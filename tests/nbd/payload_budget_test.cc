@@ -20,7 +20,8 @@ using testing::ElementsAre;
 
 using Grant = PayloadBudget::Grant;
 
-// Two connections with 100 bytes of their own each, and 1000 shared.
+// Three connections with 100 bytes of their own each, and 1000 shared, of which one has 600 at
+// most.
 struct World {
   // What was granted, by name, and in which order.
   void Ask(PayloadBudget::Share& share, size_t bytes, std::string name) {
@@ -34,9 +35,10 @@ struct World {
   }
   void Release(const std::string& name) { EXPECT_EQ(grants.erase(name), 1u); }
 
-  PayloadBudget budget{100, 1000};
+  PayloadBudget budget{100, 1000, 600};
   PayloadBudget::Share a{budget};
   PayloadBudget::Share b{budget};
+  PayloadBudget::Share c{budget};
   TaskScope scope;
   std::vector<std::string> order;
   std::map<std::string, Grant> grants;
@@ -103,6 +105,53 @@ Task<void> ShareInOrder(World* world) {
 }
 
 TEST(PayloadBudget, GrantsSharedBytesInTheOrderOfAsking) { RunTest(ShareInOrder); }
+
+Task<void> NoMoreThanItsPart(World* world) {
+  world->Ask(world->a, 300, "a1");
+  world->Ask(world->a, 300, "a2");
+  world->Ask(world->a, 300, "a3");  // there is room, but a has its part
+  world->Ask(world->b, 300, "b1");
+  co_await Yield();
+  EXPECT_THAT(world->order, ElementsAre("a1", "a2", "b1"));
+  world->Release("b1");
+  co_await Yield();
+  EXPECT_THAT(world->order, ElementsAre("a1", "a2", "b1"));
+  world->Release("a1");
+  co_await world->scope.Join();
+  EXPECT_THAT(world->order, ElementsAre("a1", "a2", "b1", "a3"));
+  world->grants.clear();
+}
+
+TEST(PayloadBudget, GivesAConnectionItsPartAndNoMore) { RunTest(NoMoreThanItsPart); }
+
+Task<void> OneLargerThanItsPart(World* world) {
+  world->Ask(world->a, 1000, "a1");
+  world->Ask(world->a, 1000, "a2");
+  co_await Yield();
+  EXPECT_THAT(world->order, ElementsAre("a1"));
+  world->Release("a1");
+  co_await world->scope.Join();
+  EXPECT_THAT(world->order, ElementsAre("a1", "a2"));
+  world->grants.clear();
+}
+
+TEST(PayloadBudget, GrantsARequestThatIsLargerThanAPartAlone) { RunTest(OneLargerThanItsPart); }
+
+Task<void> TakeTurns(World* world) {
+  world->Ask(world->c, 1000, "all");
+  world->Ask(world->a, 200, "a1");
+  world->Ask(world->a, 200, "a2");
+  world->Ask(world->a, 200, "a3");
+  world->Ask(world->b, 200, "b1");
+  world->Ask(world->b, 200, "b2");
+  co_await Yield();
+  world->Release("all");
+  co_await world->scope.Join();
+  EXPECT_THAT(world->order, ElementsAre("all", "a1", "b1", "a2", "b2", "a3"));
+  world->grants.clear();
+}
+
+TEST(PayloadBudget, LetsWaitingConnectionsTakeTurns) { RunTest(TakeTurns); }
 
 Task<void> OwnDespiteOthers(World* world) {
   world->Ask(world->a, 1000, "all");

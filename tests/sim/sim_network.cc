@@ -23,6 +23,7 @@ struct Pipe {
   size_t on_the_way = 0;       // bytes
   MonoNanos last_arrival = 0;  // what is sent later arrives later
   bool closed = false;         // by the sender, and the reader knows
+  bool reader_gone = false;    // and the sender may know
   bool refused = false;        // a write vanished because the reader has closed
   Event changed;
 };
@@ -118,7 +119,7 @@ class SimConnection final : public Connection {
     for (const iovec& piece : pieces) {
       const auto* data = static_cast<const std::byte*>(piece.iov_base);
       for (size_t sent = 0; sent < piece.iov_len;) {
-        while (Room() == 0 && !shut_down_ && !link_->broken && !in().closed) {
+        while (Room() == 0 && !shut_down_ && !link_->broken && !out().reader_gone) {
           co_await out().changed.Wait();
         }
         status = Writable();
@@ -135,12 +136,7 @@ class SimConnection final : public Connection {
 
   void Shutdown() override {
     if (std::exchange(shut_down_, true)) return;
-    Pipe& pipe = out();
-    state_->Deliver(NextArrival(pipe), [link = link_, &pipe] {
-      pipe.closed = true;
-      // Whoever reads it, and the same one if he waits for room in the other direction.
-      for (Pipe& each : link->pipes) each.changed.WakeAll();
-    });
+    CloseDirections(/*both=*/true);
     // Those of this side that wait go on at once. As an event, since nobody may be running now.
     state_->poller.Schedule(state_->poller.Now(), [link = link_] {
       for (Pipe& each : link->pipes) each.changed.WakeAll();
@@ -149,7 +145,19 @@ class SimConnection final : public Connection {
 
   const std::string& peer() const override { return peer_; }
 
+  void CloseSending() { CloseDirections(/*both=*/false); }
+
  private:
+  void CloseDirections(bool both) {
+    Pipe& pipe = out();
+    state_->Deliver(NextArrival(pipe), [link = link_, &pipe, &other = in(), both] {
+      pipe.closed = true;
+      if (both) other.reader_gone = true;
+      // Whoever reads it, and the same one if he waits for room in the other direction.
+      for (Pipe& each : link->pipes) each.changed.WakeAll();
+    });
+  }
+
   Pipe& in() { return link_->pipes[end_]; }
   Pipe& out() { return link_->pipes[1 - end_]; }
 
@@ -162,7 +170,7 @@ class SimConnection final : public Connection {
 
   absl::Status Writable() {
     if (shut_down_ || link_->broken) return Lost();
-    if (in().closed && (out().refused || state_->random.OneIn(2))) {
+    if (out().reader_gone && (out().refused || state_->random.OneIn(2))) {
       return absl::UnavailableError(absl::StrCat("sending to ", peer_, ": it has closed"));
     }
     return absl::OkStatus();
@@ -181,7 +189,7 @@ class SimConnection final : public Connection {
   // Sends a piece of at least one byte; returns its size.
   size_t Send(const std::byte* data, size_t available) {
     Pipe& pipe = out();
-    if (in().closed) {
+    if (pipe.reader_gone) {
       pipe.refused = true;
       return available;
     }
@@ -327,6 +335,10 @@ void SimNetwork::CutAll() {
     state_->poller.Schedule(state_->poller.Now(), [link] { link->Break(); });
   }
   state_->links.clear();
+}
+
+void SimNetwork::CloseSending(Connection& connection) {
+  static_cast<SimConnection&>(connection).CloseSending();
 }
 
 void SimNetwork::Hold() { state_->held = true; }

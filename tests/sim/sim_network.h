@@ -56,6 +56,9 @@ class SimNetwork final : public Network {
   void CutAll();
   void Hold();
   void Release();
+  // Ends one direction of a connection of this network, as shutdown(SHUT_WR): what was sent before
+  // still arrives, and reading goes on.
+  static void CloseSending(Connection& connection);
 
   struct Stats {
     uint64_t connections = 0;

@@ -33,19 +33,19 @@ PayloadBudget::Grant PayloadBudget::Share::TryAcquire(size_t bytes) {
     own_free_bytes_ -= bytes;
     return Grant(this, bytes, true);
   }
-  if (budget_.waiters_.empty() && bytes <= budget_.shared_free_bytes_) {
+  if (budget_.line_.empty() && bytes <= budget_.shared_free_bytes_ && MayTakeShared(bytes)) {
     budget_.shared_free_bytes_ -= bytes;
+    shared_held_bytes_ += bytes;
     return Grant(this, bytes, false);
   }
   return Grant();
 }
 
 void PayloadBudget::Share::Awaiter::await_suspend(std::coroutine_handle<> handle) {
-  waiter.share = &share;
   waiter.bytes = bytes;
   waiter.handle = handle;
   share.waiters_.push_back(waiter);
-  share.budget_.waiters_.push_back(waiter);
+  share.budget_.LineUp(share);
 }
 
 PayloadBudget::Grant PayloadBudget::Share::Awaiter::await_resume() {
@@ -53,24 +53,40 @@ PayloadBudget::Grant PayloadBudget::Share::Awaiter::await_resume() {
   return Grant(&share, bytes, waiter.own);
 }
 
-void PayloadBudget::Wake(Waiter& waiter, bool own) {
-  (own ? waiter.share->own_free_bytes_ : shared_free_bytes_) -= waiter.bytes;
-  waiter.own = own;
-  // The first of all waiters is also the first of its share, and the first of a share may go
-  // before those of others: what it takes is its own.
-  Share& share = *waiter.share;
+void PayloadBudget::LineUp(Share& share) {
+  if (share.is_linked() || share.waiters_.empty()) return;
+  if (share.MayTakeShared(share.waiters_.front().bytes)) line_.push_back(share);
+}
+
+void PayloadBudget::Wake(Share& share, bool own) {
+  Waiter& waiter = share.waiters_.front();
   share.waiters_.pop_front();
-  waiters_.erase(waiters_.iterator_to(waiter));
+  waiter.own = own;
+  if (own) {
+    share.own_free_bytes_ -= waiter.bytes;
+  } else {
+    shared_free_bytes_ -= waiter.bytes;
+    share.shared_held_bytes_ += waiter.bytes;
+  }
+  // Whoever is the next of this share stands at the end of the line.
+  if (share.is_linked()) line_.erase(line_.iterator_to(share));
+  LineUp(share);
   PushReady(waiter.handle);
 }
 
 void PayloadBudget::Return(Share& share, size_t bytes, bool own) {
-  (own ? share.own_free_bytes_ : shared_free_bytes_) += bytes;
-  while (!share.waiters_.empty() && share.waiters_.front().bytes <= share.own_free_bytes_) {
-    Wake(share.waiters_.front(), true);
+  if (own) {
+    share.own_free_bytes_ += bytes;
+  } else {
+    shared_free_bytes_ += bytes;
+    share.shared_held_bytes_ -= bytes;
   }
-  while (!waiters_.empty() && waiters_.front().bytes <= shared_free_bytes_) {
-    Wake(waiters_.front(), false);
+  while (!share.waiters_.empty() && share.waiters_.front().bytes <= share.own_free_bytes_) {
+    Wake(share, true);
+  }
+  LineUp(share);
+  while (!line_.empty() && line_.front().waiters_.front().bytes <= shared_free_bytes_) {
+    Wake(line_.front(), false);
   }
 }
 

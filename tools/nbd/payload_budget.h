@@ -1,9 +1,11 @@
 // Who may hold how much of the buffer pool, so that slow clients can't stop the others.
 //
 // Each connection has a share with some bytes of its own; what it needs beyond them comes from
-// bytes that all share, first come first served. A connection that needs no more than its own at a
-// time never waits for another one. The budget counts; the memory itself comes from BufferPool,
-// whose capacity covers what the budget gives out.
+// bytes that all share. A connection that needs no more than its own at a time never waits for
+// another one. Of the shared bytes one connection has a part at most, or else a single request that
+// is larger; connections that wait for them take turns, so that one which asks for much does not
+// stand before the others with all of it. The budget counts; the memory itself comes from
+// BufferPool, whose capacity covers what the budget gives out.
 #pragma once
 
 #include <boost/intrusive/list.hpp>
@@ -40,21 +42,17 @@ class PayloadBudget {
   };
 
  private:
-  using ListHook = boost::intrusive::list_base_hook<boost::intrusive::tag<struct BudgetQueueTag>>;
-  using ShareHook = boost::intrusive::list_base_hook<boost::intrusive::tag<struct ShareQueueTag>>;
-  struct Waiter : ListHook, ShareHook {
-    Share* share = nullptr;
+  struct Waiter : boost::intrusive::list_base_hook<> {
     size_t bytes = 0;
     bool own = false;  // when it was granted: from what
     std::coroutine_handle<> handle;
   };
-  template <typename Hook>
-  using Queue = boost::intrusive::list<Waiter, boost::intrusive::base_hook<Hook>,
-                                       boost::intrusive::constant_time_size<false>>;
+  template <typename T>
+  using Queue = boost::intrusive::list<T, boost::intrusive::constant_time_size<false>>;
 
  public:
   // One connection's; outlives its grants.
-  class Share {
+  class Share : public boost::intrusive::list_base_hook<> {
    public:
     explicit Share(PayloadBudget& budget)
         : budget_(budget), own_free_bytes_(budget.guaranteed_bytes_) {}
@@ -74,26 +72,34 @@ class PayloadBudget {
       void await_suspend(std::coroutine_handle<> handle);
       Grant await_resume();
     };
-    // Suspends until there is room; in the order of asking. `bytes` <= budget.largest_bytes().
+    // Suspends until there is room; within the share in the order of asking. `bytes` <=
+    // budget.largest_bytes().
     Awaiter Acquire(size_t bytes) { return Awaiter{*this, bytes}; }
     // An empty grant where Acquire would suspend.
     Grant TryAcquire(size_t bytes);
 
    private:
     friend class PayloadBudget;
+    bool MayTakeShared(size_t bytes) const {
+      return shared_held_bytes_ == 0 || shared_held_bytes_ + bytes <= budget_.share_limit_bytes_;
+    }
+
     PayloadBudget& budget_;
     size_t own_free_bytes_;
-    Queue<ShareHook> waiters_;
+    size_t shared_held_bytes_ = 0;
+    Queue<Waiter> waiters_;
   };
 
-  // `guaranteed_bytes` for each of the shares that there will be, `shared_bytes` for all of them.
-  PayloadBudget(size_t guaranteed_bytes, size_t shared_bytes)
+  // `guaranteed_bytes` for each of the shares that there will be, `shared_bytes` for all of them;
+  // no share holds more than `share_limit_bytes` of those, except by a single grant.
+  PayloadBudget(size_t guaranteed_bytes, size_t shared_bytes, size_t share_limit_bytes)
       : guaranteed_bytes_(guaranteed_bytes),
         shared_bytes_(shared_bytes),
+        share_limit_bytes_(share_limit_bytes),
         shared_free_bytes_(shared_bytes) {}
   PayloadBudget(const PayloadBudget&) = delete;
   PayloadBudget& operator=(const PayloadBudget&) = delete;
-  ~PayloadBudget() { TF_CHECK(shared_free_bytes_ == shared_bytes_ && waiters_.empty()); }
+  ~PayloadBudget() { TF_CHECK(shared_free_bytes_ == shared_bytes_ && line_.empty()); }
 
   size_t largest_bytes() const { return std::max(guaranteed_bytes_, shared_bytes_); }
   size_t shared_free_bytes() const { return shared_free_bytes_; }
@@ -103,12 +109,17 @@ class PayloadBudget {
 
  private:
   void Return(Share& share, size_t bytes, bool own);
-  void Wake(Waiter& waiter, bool own);
+  // Grants what the first waiter of the share asked for.
+  void Wake(Share& share, bool own);
+  // Puts the share behind those that wait for shared bytes, if it does and may have them.
+  void LineUp(Share& share);
 
   const size_t guaranteed_bytes_;
   const size_t shared_bytes_;
+  const size_t share_limit_bytes_;
   size_t shared_free_bytes_;
-  Queue<ListHook> waiters_;  // all of them, in order
+  // Shares whose first waiter may take shared bytes as soon as there are enough.
+  Queue<Share> line_;
 };
 
 }  // namespace twofold::nbd

@@ -148,7 +148,9 @@ void Session::CheckTimeouts(MonoNanos now) {
     ++environment_.counters.timeouts;
     return Abort();
   }
-  if (!replies_.writing() || replies_.writes() != seen_writes_) {
+  // The very first write may be stuck as well: then nothing was seen yet.
+  const bool first_look = stuck_since_ == kNever;
+  if (first_look || !replies_.writing() || replies_.writes() != seen_writes_) {
     seen_writes_ = replies_.writes();
     stuck_since_ = now;
   } else if (now - stuck_since_ >= kSendTimeout) {

@@ -160,8 +160,8 @@ class Session {
 
   const MonoNanos connected_mono_;
   const WallNanos connected_wall_;
-  uint64_t seen_writes_ = 0;  // of replies_, at the last look
-  MonoNanos stuck_since_ = kNever;
+  uint64_t seen_writes_ = 0;        // of replies_, at the last look
+  MonoNanos stuck_since_ = kNever;  // until the first look
 };
 
 }  // namespace twofold::nbd
