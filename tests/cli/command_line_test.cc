@@ -249,7 +249,6 @@ TEST(Main, EndsWithTwoForEveryKindOfWrongUsage) {
                            "status --control",
                            "init",
                            "init --set a=/x",
-                           "serve",
                            "inspect",
                            "inspect /nowhere --dump --verify",
                            "--frobnicate"}) {
