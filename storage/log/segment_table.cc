@@ -1,6 +1,8 @@
 #include "storage/log/segment_table.h"
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
@@ -47,6 +49,7 @@ void SegmentTable::MarkDead(LogAddress first, uint32_t count) {
 }
 
 void SegmentTable::Note(const LiveChange& change) {
+  if (on_change_ && change.first.segment == followed_) on_change_(change);
   if (!changes_.empty()) {
     LiveChange& last = changes_.back();
     if (last.live == change.live && last.first.segment == change.first.segment &&
@@ -56,6 +59,19 @@ void SegmentTable::Note(const LiveChange& change) {
     }
   }
   changes_.push_back(change);
+}
+
+std::vector<LiveChange> SegmentTable::ChangesOf(SegmentNumber segment) const {
+  std::vector<LiveChange> changes;
+  std::copy_if(changes_.begin(), changes_.end(), std::back_inserter(changes),
+               [segment](const LiveChange& change) { return change.first.segment == segment; });
+  return changes;
+}
+
+void SegmentTable::Follow(SegmentNumber segment, std::function<void(const LiveChange&)> on_change) {
+  TF_CHECK(!on_change_) << "segment " << followed_ << " is followed";
+  followed_ = segment;
+  on_change_ = std::move(on_change);
 }
 
 void SegmentTable::AddZeroBlocks(SegmentNumber segment, uint64_t blocks) {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <vector>
 
@@ -51,6 +52,12 @@ class SegmentTable {
   void Pin(SegmentNumber segment);
   void Unpin(SegmentNumber segment);
 
+  // The changes of one segment since the last Freeze, in the order in which they happened.
+  std::vector<LiveChange> ChangesOf(SegmentNumber segment) const;
+  // Tells of every change of one segment from now on, as it happens; of one at a time.
+  void Follow(SegmentNumber segment, std::function<void(const LiveChange&)> on_change);
+  void Unfollow() { on_change_ = nullptr; }
+
   // One consistent cut (M9): hands over the changes and the usages that changed since the last
   // Freeze, and remembers which sealed segments below `replay_from` hold nothing live now.
   // `keep_from`: the segment of the newest complete catalogue; it and later ones stay (R17).
@@ -83,6 +90,8 @@ class SegmentTable {
   std::map<SegmentNumber, Info> segments_;
   std::vector<LiveChange> changes_;
   uint64_t live_blocks_ = 0;
+  SegmentNumber followed_;
+  std::function<void(const LiveChange&)> on_change_;
 };
 
 }  // namespace twofold

@@ -33,7 +33,7 @@ ExtentMap::Impl::Impl(MetadataStore* metadata, const Catalogue* catalogue, Segme
       table_(*table),
       options_(options),
       cache_(options.cache_bytes),
-      accounting_(catalogue, table) {}
+      accounting_(catalogue, &forwarding_, table) {}
 
 ExtentMap::Impl::~Impl() { TF_CHECK(readings_.empty()); }
 
@@ -334,6 +334,14 @@ void ExtentMap::BeforeTimelineStart(VolumeId volume) { impl_->BeforeTimelineStar
 bool ExtentMap::has_reclaim_work() const { return impl_->has_reclaim_work(); }
 Task<absl::Status> ExtentMap::ReclaimStep() { return impl_->ReclaimStep(); }
 uint64_t ExtentMap::reclaim_jobs() const { return impl_->reclaim_jobs(); }
+const Forwarding& ExtentMap::forwarding() const { return impl_->forwarding(); }
+void ExtentMap::TakeMoved(const MovedBlocks& moved, LogAddress target, const LiveBitmap& live) {
+  impl_->TakeMoved(moved, target, live);
+}
+void ExtentMap::TakeMovedZeros(SegmentNumber source, SegmentNumber target) {
+  impl_->TakeMovedZeros(source, target);
+}
+void ExtentMap::FinishMoved(SegmentNumber source) { impl_->FinishMoved(source); }
 Task<absl::Status> ExtentMap::PrepareFreeze() { return impl_->PrepareFreeze(); }
 ExtentMap::Frozen ExtentMap::Freeze(SegmentNumber replay_from, SegmentNumber keep_from) {
   return impl_->Freeze(replay_from, keep_from);

@@ -20,7 +20,10 @@
 #include "storage/log/segment_table.h"
 #include "storage/map/catalogue.h"
 #include "storage/map/extent.h"
+#include "storage/map/forwarding.h"
+#include "storage/map/live_bitmap.h"
 #include "storage/map/metadata_store.h"
+#include "storage/map/moved_record.h"
 #include "storage/runtime/task.h"
 
 namespace twofold {
@@ -80,6 +83,17 @@ class ExtentMap {
   bool has_reclaim_work() const;
   Task<absl::Status> ReclaimStep();
   uint64_t reclaim_jobs() const;
+
+  // Cleaning (M15-M17). The store calls these in the turn in which the record is logged, or when it
+  // replays it. What the map says of places is where blocks lay when they were written;
+  // forwarding() says where they lie now, and whoever uses an address looks there.
+  const Forwarding& forwarding() const;
+  // The blocks of `moved` lie at `target` on now. `live`: those of the source that live.
+  void TakeMoved(const MovedBlocks& moved, LogAddress target, const LiveBitmap& live);
+  // The zero records of `source` stand in `target` now.
+  void TakeMovedZeros(SegmentNumber source, SegmentNumber target);
+  // The source is done with: no chain leads through it.
+  void FinishMoved(SegmentNumber source);
 
   // Checkpoint (M9), one at a time: PrepareFreeze fetches the missing bases; Freeze, which does not
   // suspend, hands over everything that changed since the last one (chunks as merges or puts,

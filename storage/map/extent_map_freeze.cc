@@ -74,6 +74,7 @@ ExtentMap::Frozen ExtentMap::Impl::Freeze(SegmentNumber replay_from, SegmentNumb
   FreezeJobs(&batch);
   accounting_.Freeze(&batch);
   tombstones_.Freeze(&batch);
+  forwarding_.Freeze(&batch);
 
   frozen.segments = table_.Freeze(replay_from, keep_from);
   for (auto& [segment, operand] : EncodeLiveChanges(frozen.segments.changes)) {
@@ -90,6 +91,8 @@ ExtentMap::Frozen ExtentMap::Impl::Freeze(SegmentNumber replay_from, SegmentNumb
 void ExtentMap::Impl::FreezeChunk(Chunk& chunk, MetadataBatch* batch) {
   for (ChunkVersion& version : chunk.versions) {
     if (!version.dirty) continue;
+    // References are made new whenever a version is written (M16).
+    if (forwarding_.Resolve(&version.runs)) version.rewrite = true;
     const ChunkKey key{
         .timeline = chunk.id.timeline, .chunk = chunk.id.chunk, .epoch = version.epoch};
     RunList newer;
@@ -124,7 +127,9 @@ void ExtentMap::Impl::FreezePartial(const Chunk& chunk, MetadataBatch* batch) {
   for (const ChunkVersion& version : chunk.versions) {
     std::string key = EncodePartialKey(
         {.timeline = chunk.id.timeline, .chunk = chunk.id.chunk, .epoch = version.epoch});
-    batch->push_back(Put(key, version.runs.Encode(chunk.id.chunk)));
+    RunList runs = version.runs;
+    forwarding_.Resolve(&runs);
+    batch->push_back(Put(key, runs.Encode(chunk.id.chunk)));
     stored_partials_.insert(std::move(key));
   }
 }
@@ -174,6 +179,10 @@ Task<absl::Status> ExtentMap::Impl::Load() {
     TF_CO_ASSIGN_OR_RETURN(const SegmentUsage usage, DecodeUsage(segment, value));
     table_.LoadUsage(usage);
   }
+  absl::StatusOr<std::vector<KeyValue>> forwarding = co_await ScanTable(Table::kForwarding);
+  if (!forwarding.ok()) co_return forwarding.status();
+  TF_CO_RETURN_IF_ERROR(forwarding_.Load(*forwarding));
+  forwarding_.CollapseAll();
   absl::StatusOr<std::vector<KeyValue>> tombstones = co_await ScanTable(Table::kTombstone);
   if (!tombstones.ok()) co_return tombstones.status();
   TF_CO_RETURN_IF_ERROR(tombstones_.Load(*tombstones));

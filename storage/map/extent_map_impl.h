@@ -5,6 +5,7 @@
 //   extent_map_freeze.cc   checkpoints: Load, Freeze, FreezeDone
 //   extent_map_trim.cc     large trims: the pass that turns tombstones into zero runs
 //   extent_map_reclaim.cc  deleted snapshots and volumes
+//   extent_map_moved.cc    blocks that the cleaner has moved, and references to them
 // What is pure and stands alone has files of its own: chunk_cache, space_accounting, tombstones,
 // reclaim_plan.
 //
@@ -31,6 +32,7 @@
 #include "storage/map/chunk.h"
 #include "storage/map/chunk_cache.h"
 #include "storage/map/extent_map.h"
+#include "storage/map/forwarding.h"
 #include "storage/map/key_codec.h"
 #include "storage/map/reclaim_plan.h"
 #include "storage/map/space_accounting.h"
@@ -61,6 +63,10 @@ class ExtentMap::Impl {
   bool has_reclaim_work() const;
   Task<absl::Status> ReclaimStep();
   uint64_t reclaim_jobs() const;
+  const Forwarding& forwarding() const { return forwarding_; }
+  void TakeMoved(const MovedBlocks& moved, LogAddress target, const LiveBitmap& live);
+  void TakeMovedZeros(SegmentNumber source, SegmentNumber target);
+  void FinishMoved(SegmentNumber source) { forwarding_.Collapse(source); }
   Task<absl::Status> PrepareFreeze();
   Frozen Freeze(SegmentNumber replay_from, SegmentNumber keep_from);
   void FreezeDone();
@@ -202,6 +208,7 @@ class ExtentMap::Impl {
   const Options options_;
 
   ChunkCache cache_;
+  Forwarding forwarding_;
   SpaceAccounting accounting_;
   Tombstones tombstones_;
 

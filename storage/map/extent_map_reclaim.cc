@@ -365,7 +365,8 @@ void ExtentMap::Impl::FreeEachOnce(Position born_from,
       if (run.position < born_from) continue;  // The point before sees it.
       for (BlockIndex block = run.range.first; block < run.range.end();
            block = block + BlockCount(1)) {
-        const Run one = Cut(run, {block, BlockCount(1)});
+        // By where it lies: some versions may know of a move and others not.
+        const Run one = forwarding_.Resolve(Cut(run, {block, BlockCount(1)})).front();
         const bool first =
             freed.insert({{block, one.position}, {one.address.segment.value(), one.address.block}})
                 .second;

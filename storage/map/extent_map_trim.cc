@@ -55,7 +55,7 @@ Task<absl::Status> ExtentMap::Impl::Dissolve(PendingTombstone tombstone) {
 }
 
 void ExtentMap::Impl::RemoveTombstone(const PendingTombstone& tombstone) {
-  table_.DropZeroBlocks(tombstone.segment, tombstone.range.count.value());
+  table_.DropZeroBlocks(forwarding_.ResolveZeros(tombstone.segment), tombstone.range.count.value());
   tombstones_.Remove(tombstone.timeline, tombstone.position);
 }
 

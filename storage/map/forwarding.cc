@@ -228,24 +228,30 @@ void Forwarding::MoveZeros(SegmentNumber source, SegmentNumber target) {
 }
 
 void Forwarding::Collapse(SegmentNumber segment) {
-  const auto through = entries_.find(segment);
-  if (through == entries_.end()) return;
+  if (!Has(segment)) return;
   for (auto& [source, held] : entries_) {
-    if (!held.entry.PointsInto(segment)) continue;
-    std::vector<std::pair<uint32_t, LogAddress>> blocks = held.entry.Blocks();
-    for (auto& [block, target] : blocks) target = Resolve(target);
-    held.entry.SetBlocks(blocks);
-    if (held.entry.zeros != SegmentNumber()) held.entry.zeros = ResolveZeros(held.entry.zeros);
-    Changed(source, held);
+    if (held.entry.PointsInto(segment)) PointToTheEnd(source, held);
   }
 }
 
 void Forwarding::CollapseAll() {
-  std::vector<SegmentNumber> sources;
-  for (const auto& [source, held] : entries_) sources.push_back(source);
-  // The latest first, so that each of the others is done once.
-  std::sort(sources.rbegin(), sources.rend());
-  for (const SegmentNumber source : sources) Collapse(source);
+  for (auto& [source, held] : entries_) {
+    const ForwardingEntry& entry = held.entry;
+    const bool chained =
+        Has(entry.zeros) || std::any_of(entry.pieces.begin(), entry.pieces.end(),
+                                        [this](const ForwardingEntry::Piece& piece) {
+                                          return Has(piece.target.segment);
+                                        });
+    if (chained) PointToTheEnd(source, held);
+  }
+}
+
+void Forwarding::PointToTheEnd(SegmentNumber source, Held& held) {
+  std::vector<std::pair<uint32_t, LogAddress>> blocks = held.entry.Blocks();
+  for (auto& [block, target] : blocks) target = Resolve(target);
+  held.entry.SetBlocks(blocks);
+  if (held.entry.zeros != SegmentNumber()) held.entry.zeros = ResolveZeros(held.entry.zeros);
+  Changed(source, held);
 }
 
 void Forwarding::Drop(uint64_t serial) {
@@ -281,9 +287,7 @@ absl::Status Forwarding::Load(const std::vector<KeyValue>& rows) {
     held.entry = std::move(entry);
     Changed(source, held);
   }
-  // They are stored as they are.
-  changed_.clear();
-  CollapseAll();
+  changed_.clear();  // They are stored as they are.
   return absl::OkStatus();
 }
 

@@ -83,7 +83,8 @@ class Forwarding {
 
   // Appends what changed since the last call.
   void Freeze(MetadataBatch* batch);
-  // The rows of table F.
+  // Rows of table F, which are there and not changed. A crash in the middle of a segment may have
+  // left chains: CollapseAll.
   absl::Status Load(const std::vector<KeyValue>& rows);
 
  private:
@@ -94,6 +95,7 @@ class Forwarding {
   };
   Held& Find(SegmentNumber source);
   void Changed(SegmentNumber source, Held& held);
+  void PointToTheEnd(SegmentNumber source, Held& held);
 
   absl::flat_hash_map<SegmentNumber, Held> entries_;
   size_t bytes_ = 0;

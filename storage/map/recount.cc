@@ -11,6 +11,7 @@
 #include "storage/base/limits.h"
 #include "storage/base/status_macros.h"
 #include "storage/map/chunk.h"
+#include "storage/map/forwarding.h"
 #include "storage/map/key_codec.h"
 #include "storage/map/reclaim_plan.h"
 #include "storage/map/run_list.h"
@@ -33,6 +34,8 @@ class Recounter {
 
   Task<absl::Status> Count() {
     absl::Status status = co_await ForEach(Table::kJob, &Recounter::TakeJob);
+    if (!status.ok()) co_return status;
+    status = co_await ForEach(Table::kForwarding, &Recounter::TakeForwarding);
     if (!status.ok()) co_return status;
     status = co_await ForEach(Table::kChunk, &Recounter::TakeVersion);
     if (!status.ok()) co_return status;
@@ -81,9 +84,12 @@ class Recounter {
     return absl::OkStatus();
   }
 
+  absl::Status TakeForwarding(const KeyValue& entry) { return forwarding_.Load({entry}); }
+
   absl::Status TakeVersion(const KeyValue& entry) {
     TF_ASSIGN_OR_RETURN(const ChunkKey key, DecodeChunkKey(entry.first));
     TF_ASSIGN_OR_RETURN(RunList runs, RunList::Decode(key.chunk, entry.second));
+    forwarding_.Resolve(&runs);
     if (key.timeline != timeline_ || key.chunk != chunk_) {
       TF_RETURN_IF_ERROR(FinishChunk());
       if (key.timeline != timeline_) EnterTimeline(key.timeline);
@@ -177,7 +183,8 @@ class Recounter {
 
   absl::Status TakePartial(const KeyValue& entry) {
     TF_ASSIGN_OR_RETURN(const ChunkKey key, DecodePartialKey(entry.first));
-    TF_ASSIGN_OR_RETURN(const RunList runs, RunList::Decode(key.chunk, entry.second));
+    TF_ASSIGN_OR_RETURN(RunList runs, RunList::Decode(key.chunk, entry.second));
+    forwarding_.Resolve(&runs);
     Blocks blocks;
     for (const Run& run : runs.runs()) TF_RETURN_IF_ERROR(TakeRun(run, /*needed=*/true, &blocks));
     return absl::OkStatus();
@@ -185,7 +192,7 @@ class Recounter {
 
   absl::Status TakeTombstone(const KeyValue& entry) {
     TF_ASSIGN_OR_RETURN(const Tombstone tombstone, DecodeTombstone(entry.second));
-    Recount::Segment& segment = result_.segments[tombstone.segment];
+    Recount::Segment& segment = result_.segments[forwarding_.ResolveZeros(tombstone.segment)];
     segment.zero_needed += tombstone.range.count.value();
     segment.zero_allowed += tombstone.range.count.value();
     return absl::OkStatus();
@@ -259,6 +266,7 @@ class Recounter {
     bool tail = false;
   };
   std::map<TimelineId, Deleted> deleted_;  // and not yet reclaimed
+  Forwarding forwarding_;
 
   TimelineId timeline_;
   uint64_t chunk_ = 0;

@@ -36,15 +36,20 @@ void SpaceAccounting::Born(const Run& run) {
   if (run.kind == RunKind::kData) {
     table_.MarkLive(run.address, static_cast<uint32_t>(run.range.count.value()));
   } else {
-    table_.AddZeroBlocks(run.address.segment, run.range.count.value());
+    // A tombstone that is worked off late may be older than the move of its record.
+    table_.AddZeroBlocks(forwarding_.ResolveZeros(run.address.segment), run.range.count.value());
   }
 }
 
 void SpaceAccounting::Free(const Run& run) {
-  if (run.kind == RunKind::kData) {
+  if (run.kind == RunKind::kZero) {
+    table_.DropZeroBlocks(forwarding_.ResolveZeros(run.address.segment), run.range.count.value());
+  } else if (!forwarding_.Has(run.address.segment)) {
     table_.MarkDead(run.address, static_cast<uint32_t>(run.range.count.value()));
   } else {
-    table_.DropZeroBlocks(run.address.segment, run.range.count.value());
+    for (const Run& part : forwarding_.Resolve(run)) {
+      table_.MarkDead(part.address, static_cast<uint32_t>(part.range.count.value()));
+    }
   }
 }
 

@@ -16,15 +16,16 @@
 #include "storage/log/segment_table.h"
 #include "storage/map/catalogue.h"
 #include "storage/map/extent.h"
+#include "storage/map/forwarding.h"
 #include "storage/map/metadata_store.h"
 
 namespace twofold {
 
 class SpaceAccounting {
  public:
-  // Both outlive it.
-  SpaceAccounting(const Catalogue* catalogue, SegmentTable* table)
-      : catalogue_(*catalogue), table_(*table) {}
+  // All outlive it. What the map says of places counts where it lies now.
+  SpaceAccounting(const Catalogue* catalogue, const Forwarding* forwarding, SegmentTable* table)
+      : catalogue_(*catalogue), forwarding_(*forwarding), table_(*table) {}
 
   // The timeline is written in its current epoch: to be called before the runs of a new epoch.
   void NoteEpoch(const TimelineRecord& timeline);
@@ -54,6 +55,7 @@ class SpaceAccounting {
   Epoch EpochOf(const TimelineRecord& timeline, Position position);
 
   const Catalogue& catalogue_;
+  const Forwarding& forwarding_;
   SegmentTable& table_;
   // Ascending: the points where the timeline's runs were, or may have been, divided.
   absl::flat_hash_map<TimelineId, std::vector<Epoch>> epochs_;

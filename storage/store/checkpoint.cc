@@ -41,6 +41,7 @@ Task<absl::Status> Store::WriteCheckpoint() {
   record.number = last_checkpoint_.number + 1;
   record.replay_from = streams_.OldestPendingBatch().value_or(log_->end());
   record.catalogue_segment = catalogue_segment_;
+  record.moved_before = log_->end().batch;
   record.attach = attach_;
   ExtentMap::Frozen frozen = map_->Freeze(record.replay_from.segment, catalogue_segment_);
   const std::vector<SegmentNumber> forgotten = std::exchange(released_, {});

@@ -47,6 +47,7 @@ std::string EncodeCheckpoint(const CheckpointRecord& record) {
   writer.WriteU32Le(record.replay_from.block);
   writer.WriteU32Le(record.replay_from.previous_checksum);
   writer.WriteVarint64(record.catalogue_segment.value());
+  writer.WriteVarint64(record.moved_before.value());
   WriteAttach(writer, record.attach);
   writer.WriteU32Le(Crc32c(AsBytes(bytes)));
   return bytes;
@@ -73,6 +74,7 @@ absl::StatusOr<CheckpointRecord> DecodeCheckpoint(absl::string_view bytes) {
   record.replay_from.block = reader.ReadU32Le();
   record.replay_from.previous_checksum = reader.ReadU32Le();
   record.catalogue_segment = SegmentNumber(reader.ReadVarint64());
+  record.moved_before = BatchNumber(reader.ReadVarint64());
   record.attach = ReadAttach(reader);
   if (!reader.finished()) return Damaged("checkpoint record");
   return record;

@@ -30,6 +30,8 @@ struct CheckpointRecord {
   LogPosition replay_from;
   SegmentNumber
       catalogue_segment;  // where the newest complete catalogue in the log begins (R17); 0: none
+  // The moved blocks and zeros that are logged in batches below it are in this checkpoint (M15).
+  BatchNumber moved_before;
   AttachState attach;
   uint64_t number = 0;  // counts checkpoints of this store
 };

@@ -9,6 +9,7 @@
 #include "storage/base/limits.h"
 #include "storage/base/log.h"
 #include "storage/base/status_macros.h"
+#include "storage/store/segment_pin.h"
 #include "storage/store/store.h"
 
 namespace twofold {
@@ -31,21 +32,6 @@ std::vector<BlockExtent> ToExtents(const std::vector<Piece>& pieces, size_t max_
   return extents;
 }
 
-// Keeps a segment from being reused while it is read (M14).
-class SegmentPin {
- public:
-  SegmentPin(SegmentTable* table, SegmentNumber segment) : table_(table), segment_(segment) {
-    table_->Pin(segment_);
-  }
-  SegmentPin(const SegmentPin&) = delete;
-  SegmentPin& operator=(const SegmentPin&) = delete;
-  ~SegmentPin() { table_->Unpin(segment_); }
-
- private:
-  SegmentTable* table_;
-  SegmentNumber segment_;
-};
-
 }  // namespace
 
 Task<absl::StatusOr<std::vector<Piece>>> Store::LookupPieces(TimelineId timeline, Position as_of,
@@ -60,17 +46,22 @@ Task<absl::StatusOr<std::vector<BlockExtent>>> Store::Read(TimelineId timeline, 
                                                            absl::Span<std::byte> into) {
   TF_CHECK_EQ(into.size(), range.count.value() * kBlockSize);
   std::vector<Piece> pieces;
-  if (!map_->TryLookup(timeline, as_of, range, &pieces)) {
-    absl::StatusOr<std::vector<Piece>> found = co_await map_->Lookup(timeline, as_of, range);
-    TF_CO_RETURN_IF_ERROR(found);
-    pieces = *std::move(found);
-  }
   absl::Status status;
-  if (pieces.size() == 1 && IsData(pieces[0])) {
-    status = co_await ReadRun(pieces[0].run, into);
-  } else {
-    status = co_await ReadPieces(pieces, range, into);
+  // A place may be given back between looking it up and reading it, but not again and again.
+  for (int tries = 0; tries < 3; ++tries) {
+    if (!map_->TryLookup(timeline, as_of, range, &pieces)) {
+      absl::StatusOr<std::vector<Piece>> found = co_await map_->Lookup(timeline, as_of, range);
+      TF_CO_RETURN_IF_ERROR(found);
+      pieces = *std::move(found);
+    }
+    if (pieces.size() == 1 && IsData(pieces[0])) {
+      status = co_await ReadRun(pieces[0].run, into);
+    } else {
+      status = co_await ReadPieces(pieces, range, into);
+    }
+    if (!absl::IsNotFound(status)) break;
   }
+  if (absl::IsNotFound(status)) co_return absl::DataLossError(status.message());
   TF_CO_RETURN_IF_ERROR(status);
   co_return ToExtents(pieces, pieces.size());
 }
@@ -94,6 +85,24 @@ Task<absl::Status> Store::ReadPieces(const std::vector<Piece>& pieces, BlockRang
 }
 
 Task<absl::Status> Store::ReadRun(Run run, absl::Span<std::byte> into) {
+  if (!map_->forwarding().Has(run.address.segment)) co_return co_await ReadPlaced(run, into);
+  std::vector<Task<absl::Status>> reads;
+  size_t done = 0;
+  for (Run& part : map_->forwarding().Resolve(run)) {
+    const size_t bytes = part.range.count.value() * kBlockSize;
+    reads.push_back(ReadPlaced(std::move(part), into.subspan(done, bytes)));
+    done += bytes;
+  }
+  const std::vector<absl::Status> statuses = co_await WhenAll(std::move(reads));
+  co_return FirstError(statuses);
+}
+
+Task<absl::Status> Store::ReadPlaced(Run run, absl::Span<std::byte> into) {
+  if (!table_.segments().contains(run.address.segment)) {
+    co_return absl::NotFoundError(absl::StrCat("set ", superblock_.set_name, " (", place_,
+                                               "): segment ", run.address.segment.value(),
+                                               " is not there any more"));
+  }
   const uint32_t count = static_cast<uint32_t>(run.range.count.value());
   TF_CHECK_EQ(run.block_crcs.size(), count);
   const SegmentPin pin(&table_, run.address.segment);

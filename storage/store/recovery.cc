@@ -11,6 +11,7 @@
 // been
 //    ahead of the oldest uncommitted entry) are skipped by position. Nothing is written, so a crash
 //    here repeats the same.
+// Blocks that the cleaner moved are taken note of at the end of it (cleaner.cc).
 // 4. Start appending: the log makes the dead tail unreadable and durably begins a new segment. From
 // that record on the
 //    cut is final. Segments that hold something live, or that replay may need, are in use; all
@@ -156,9 +157,11 @@ Task<absl::Status> Store::ReplayLog() {
     TF_LOG(WARNING) << place_ << ": segment " << damage.segment << " block " << damage.block << ": "
                     << damage.what;
   }
+  absl::Status status = co_await TakeReplayedMoves();
+  TF_CO_RETURN_IF_ERROR(status);
   if (options_.read_only) co_return absl::OkStatus();
 
-  absl::Status status =
+  status =
       co_await log_->StartAppending(*std::move(replayed), superblock_.incarnation, SegmentsInUse());
   TF_CO_RETURN_IF_ERROR(status);
   appending_ = true;
@@ -189,10 +192,12 @@ absl::Status Store::ReconcileSegments(const std::vector<SegmentNumber>& present)
 
 absl::Status Store::TakeReplayed(const LoggedBatch& batch) {
   for (const LoggedBatch::Item& item : batch.items) {
+    const bool moved =
+        item.entry.kind == EntryKind::kMoved || item.entry.kind == EntryKind::kMovedZeros;
     if (HasSeq(item.entry.kind)) {
       streams_.Add(item.entry, item.payload, batch.start);
-    } else {
-      TF_RETURN_IF_ERROR(NoteOwnRecord(item.entry, batch.start));
+    } else if (!moved || batch.start.batch >= last_checkpoint_.moved_before) {
+      TF_RETURN_IF_ERROR(NoteOwnRecord(item, batch.start));
     }
   }
   for (const CommitMark& mark : batch.commits) {

@@ -7,6 +7,7 @@ namespace {
 
 constexpr uint64_t kKeptForOpening = 2;
 constexpr uint64_t kKeptForLevelling = 2;
+constexpr uint64_t kKeptForCleaning = 1;
 
 }  // namespace
 
@@ -14,12 +15,15 @@ uint64_t Room::KeptSegments(uint64_t segments, RoomFor use) {
   switch (use) {
     case RoomFor::kLevelling:
       return kKeptForOpening;
-    case RoomFor::kRecord:
+    case RoomFor::kCleaning:
       return kKeptForOpening + kKeptForLevelling;
+    case RoomFor::kRecord:
     case RoomFor::kWrite:
       break;
   }
-  return kKeptForOpening + kKeptForLevelling + (segments < 64 ? 1 : 2 + segments / 256);
+  const uint64_t for_record = kKeptForOpening + kKeptForLevelling + kKeptForCleaning;
+  if (use == RoomFor::kRecord) return for_record;
+  return for_record + (segments < 64 ? 1 : 2 + segments / 256);
 }
 
 bool Room::TryPromise(const Space& space, BlockCount blocks, uint64_t entries, RoomFor use) {

@@ -2,8 +2,9 @@
 //
 // Promises are kept as they were made (payload blocks and entries), and measured together: the log
 // says how many blocks they take at worst. The last segments are kept back for what must always
-// work, in steps: writes stop first, then records without payload (trims, deletes), then levelling;
-// the store's own records (seals, catalogues of checkpoints) are never refused.
+// work, in steps: writes stop first, then records without payload (trims, deletes), then the
+// cleaner, then levelling; the store's own records (seals, catalogues of checkpoints) are never
+// refused.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,7 @@ namespace twofold {
 enum class RoomFor : uint8_t {
   kWrite,      // payload
   kRecord,     // no payload: trims, deletes, snapshots
+  kCleaning,   // moved blocks, which give back more than they take
   kLevelling,  // entries that another copy has already: they were promised room here once (R6, R8)
 };
 
@@ -43,7 +45,9 @@ class Room {
   // was left of the one before; the checkpoint that follows gives that one back where it holds
   // nothing but own records. So what was promised to a write or a record before a crash fits the
   // room for levelling after it, and a full store can be opened again and again, also when it
-  // crashes twice before such a checkpoint (docs/decisions/0003).
+  // crashes twice before such a checkpoint (docs/decisions/0003). The cleaner has a segment that is
+  // only its own, so that it can always gain one where there is dead space, and leaves alone what
+  // levelling may need after a crash (docs/decisions/0010).
   static uint64_t KeptSegments(uint64_t segments, RoomFor use);
 
  private:

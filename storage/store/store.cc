@@ -131,7 +131,10 @@ void Store::OnLogged(const LoggedBatch& batch) {
       streams_.Add(item.entry, item.payload, batch.start);
       continue;
     }
-    const absl::Status status = NoteOwnRecord(item.entry, batch.start);
+    if (item.entry.kind == EntryKind::kMoved || item.entry.kind == EntryKind::kMovedZeros) {
+      room_.Settle(BlockCount(item.entry.block_crcs.size()), 1);
+    }
+    const absl::Status status = NoteOwnRecord(item, batch.start);
     if (!status.ok()) Fail(status);
   }
   entries_since_checkpoint_ += batch.items.size();
@@ -146,7 +149,8 @@ uint64_t Store::BlocksOf(const LoggedBatch& batch) {
   return blocks;
 }
 
-absl::Status Store::NoteOwnRecord(const LogEntry& entry, const LogPosition& batch) {
+absl::Status Store::NoteOwnRecord(const LoggedBatch::Item& item, const LogPosition& batch) {
+  const LogEntry& entry = item.entry;
   switch (entry.kind) {
     case EntryKind::kSeal: {
       TF_ASSIGN_OR_RETURN(const Generation generation, DecodeSeal(entry.body));
@@ -166,9 +170,13 @@ absl::Status Store::NoteOwnRecord(const LogEntry& entry, const LogPosition& batc
       if (piece.index + 1 == piece.count) catalogue_segment_ = catalogue_begun_;
       return absl::OkStatus();
     }
+    case EntryKind::kMoved:
+      return NoteMoved(item);
+    case EntryKind::kMovedZeros:
+      return NoteMovedZeros(item, batch.segment);
     default:
       // Cuts say where an earlier recovery ended; the other kinds belong to releases that can
-      // resync and clean.
+      // resync.
       return absl::OkStatus();
   }
 }

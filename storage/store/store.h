@@ -28,11 +28,14 @@
 #include "storage/map/catalogue.h"
 #include "storage/map/extent.h"
 #include "storage/map/extent_map.h"
+#include "storage/map/live_bitmap.h"
 #include "storage/map/metadata_store.h"
+#include "storage/map/moved_record.h"
 #include "storage/runtime/sync.h"
 #include "storage/runtime/task.h"
 #include "storage/runtime/task_scope.h"
 #include "storage/store/checkpoint_record.h"
+#include "storage/store/cleaner.h"
 #include "storage/store/room.h"
 #include "storage/store/streams.h"
 #include "storage/store/tail_entry.h"
@@ -113,13 +116,19 @@ class Store {
   Task<absl::StatusOr<std::vector<TailEntry>>> ReadTail(VolumeId volume, Position after,
                                                         size_t max_bytes);
 
-  // Reads the blocks of one run (at most kMaxEntryBlocks) and checks them: kDataLoss with the place
-  // (P7).
+  // Reads the blocks of one run (at most kMaxEntryBlocks), wherever they lie now, and checks them:
+  // kDataLoss with the place (P7). kNotFound: its place was given back since the run was looked up;
+  // look it up again.
   Task<absl::Status> ReadRun(Run run, absl::Span<std::byte> into);
   // Every batch of a segment, by its descriptors.
   Task<absl::StatusOr<std::vector<LoggedBatch>>> ReadSegment(SegmentNumber segment) {
     return log_->ReadSegment(segment);
   }
+
+  // Moves what lives in a sealed segment to the end of the log, so that the next checkpoints free
+  // it (M14-M17); cleaner.h. Also the way to evacuate a damaged segment: `bad_blocks` is asked for
+  // the blocks that can't be read or fail their checksum.
+  Task<absl::StatusOr<CleanOutcome>> Clean(SegmentNumber segment, BlockSource bad_blocks);
 
   // Writes a checkpoint now and frees the segments that it releases (M9, M14).
   Task<absl::Status> Checkpoint();
@@ -155,13 +164,28 @@ class Store {
 
   // store.cc
   void OnLogged(const LoggedBatch& batch);
-  absl::Status NoteOwnRecord(const LogEntry& entry, const LogPosition& batch);
+  absl::Status NoteOwnRecord(const LoggedBatch::Item& item, const LogPosition& batch);
   void ApplyCommitted(VolumeId volume);
   absl::Status Apply(const PendingEntry& pending);
   Task<absl::Status> AppendOwn(EntryKind kind, std::string body);
   void Fail(const absl::Status& status);
   static uint64_t BlocksOf(const LoggedBatch& batch);
   Room::Space Space() const;
+
+  // cleaner.cc
+  absl::Status NoteMoved(const LoggedBatch::Item& item);
+  absl::Status NoteMovedZeros(const LoggedBatch::Item& item, SegmentNumber logged_in);
+  Task<absl::Status> FollowLive(SegmentNumber segment);
+  Task<absl::Status> TakeReplayedMoves();
+  Task<absl::Status> MakeCleanable(SegmentNumber segment);
+  Task<absl::StatusOr<CleanOutcome>> MoveEverything(SegmentNumber segment, BlockSource bad_blocks);
+  Task<absl::Status> MoveGroup(MovedBlocks group, std::vector<uint32_t> crcs,
+                               const BlockSource& bad_blocks, CleanOutcome* outcome);
+  Task<absl::Status> ReadBlocks(LogAddress first, absl::Span<std::byte> into);
+  Task<absl::Status> ReadGroup(const MovedBlocks& group, absl::Span<std::byte> into);
+  Task<absl::Status> AppendMoved(const LogEntry* entry, absl::Span<const std::byte> payload);
+  Task<absl::Status> MoveZeros(SegmentNumber segment, std::vector<MovedZero> zeros,
+                               CleanOutcome* outcome);
 
   // checkpoint.cc
   Task<absl::Status> WriteCheckpoint();
@@ -172,6 +196,7 @@ class Store {
   Task<absl::Status> RelieveMap();
 
   // reader.cc
+  Task<absl::Status> ReadPlaced(Run run, absl::Span<std::byte> into);
   Task<absl::StatusOr<std::vector<Piece>>> LookupPieces(TimelineId timeline, Position as_of,
                                                         BlockRange range);
   Task<absl::Status> ReadPieces(const std::vector<Piece>& pieces, BlockRange range,
@@ -216,6 +241,24 @@ class Store {
     bool operator==(const Effort&) const = default;
   };
   Effort fruitless_;
+
+  // Cleaning: one segment at a time, its live blocks followed from the checkpoint's bitmap on.
+  struct Cleaning {
+    SegmentNumber segment;
+    LiveBitmap live;
+  };
+  AsyncMutex clean_mutex_;
+  std::optional<Cleaning> cleaning_;
+  // The kMovedZeros entries that are being logged or replayed: the next one of them, and where the
+  // first one stands.
+  struct ZeroGroup {
+    SegmentNumber source;
+    uint32_t next = 0;
+    SegmentNumber target;
+  };
+  ZeroGroup zero_group_;
+  std::vector<LoggedBatch::Item> replayed_moves_;  // of kMoved and whole kMovedZeros
+  uint64_t blocks_cleaned_ = 0;
 
   // Background: one loop, woken by what makes a checkpoint or reclaim due.
   bool stopping_ = false;

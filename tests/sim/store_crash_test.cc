@@ -103,10 +103,18 @@ struct Model {
   }
 };
 
+// Shows that the rare things happened at all.
+struct Probes {
+  uint64_t moved_blocks = 0;
+  uint64_t moved_zeros = 0;
+  uint64_t cleaned_by_a_life_that_crashed = 0;
+};
+
 class World {
  public:
-  explicit World(uint64_t seed)
-      : random_(seed),
+  World(uint64_t seed, Probes* probes)
+      : probes_(*probes),
+        random_(seed),
         poller_(seed),
         executor_(poller_),
         disk_("a"),
@@ -139,6 +147,8 @@ class World {
   // One life of the store: open, check, work, and die (or stop, when it is the last).
   Task<void> Live(bool last) {
     dying_ = false;
+    cleaned_ = false;
+    clean_often_ = random_.OneIn(2);
     const bool opened = co_await Open(/*read_only=*/false);
     if (opened) {
       co_await Attach();
@@ -261,6 +271,7 @@ class World {
         const absl::Status ignored = co_await store_->Checkpoint();
         EXPECT_TRUE(ignored.ok()) << ignored;
       }
+      if (clean_often_ && random_.OneIn(12)) scope.Spawn(CleanOne());
       if (random_.OneIn(25)) co_await scope.Join();
     }
     co_await scope.Join();
@@ -270,6 +281,26 @@ class World {
       co_return;
     }
     co_await CheckEverything();
+  }
+
+  // A segment that is in use, whichever: while entries are on their way, or alone.
+  Task<void> CleanOne() {
+    std::vector<SegmentNumber> segments;
+    for (const auto& [segment, info] : store_->segment_table().segments()) {
+      if (info.state == SegmentState::kSealed) segments.push_back(segment);
+    }
+    if (segments.empty()) co_return;
+    const SegmentNumber segment = segments[random_.Uniform(segments.size())];
+    const absl::StatusOr<CleanOutcome> outcome = co_await store_->Clean(segment, nullptr);
+    if (dying_ || absl::IsFailedPrecondition(outcome.status()) ||
+        absl::IsNotFound(outcome.status()) || absl::IsResourceExhausted(outcome.status())) {
+      co_return;
+    }
+    EXPECT_TRUE(outcome.ok()) << outcome.status();
+    if (!outcome.ok()) co_return;
+    probes_.moved_blocks += outcome->moved_blocks;
+    probes_.moved_zeros += outcome->moved_zero_records;
+    cleaned_ = true;
   }
 
   Task<void> CheckWhole() {
@@ -283,6 +314,7 @@ class World {
     dying_ = true;
     const sim::CrashKind kind =
         random_.OneIn(2) ? sim::CrashKind::kPower : sim::CrashKind::kProcess;
+    if (cleaned_) ++probes_.cleaned_by_a_life_that_crashed;
     disk_.Crash(kind, random_);
     metadata_.Crash();
   }
@@ -407,6 +439,7 @@ class World {
     if (!dying_) store_->Commit(sent->entry.volume, sent->entry.position);
   }
 
+  Probes& probes_;
   Prng random_;
   sim::SimPoller poller_;
   Executor executor_;
@@ -420,6 +453,8 @@ class World {
   Model model_;
   uint64_t next_value_ = 1;
   WallNanos stamp_ = 0;
+  bool clean_often_ = false;
+  bool cleaned_ = false;  // in this life
 };
 
 // How many seeds: TWOFOLD_SEEDS for a campaign, TWOFOLD_SEED for a single one.
@@ -432,10 +467,15 @@ TEST(StoreCrash, KeepsEveryAcknowledgedEntryAndEverySnapshot) {
   SetLogLevel(LogLevel::kError);
   const uint64_t first = FromEnvironment("TWOFOLD_SEED", 1);
   const uint64_t count = FromEnvironment("TWOFOLD_SEEDS", 300);
+  Probes probes;
   for (uint64_t seed = first; seed < first + count && !HasFailure(); ++seed) {
     SCOPED_TRACE(absl::StrCat("TWOFOLD_SEED=", seed, " TWOFOLD_SEEDS=1"));
-    World(seed).Run(4);
+    World(seed, &probes).Run(4);
   }
+  if (count < 100) return;
+  EXPECT_GT(probes.moved_blocks, count);
+  EXPECT_GT(probes.moved_zeros, count / 10);
+  EXPECT_GT(probes.cleaned_by_a_life_that_crashed, count / 10);
 }
 
 }  // namespace

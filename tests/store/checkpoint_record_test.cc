@@ -13,6 +13,7 @@ CheckpointRecord Example() {
   record.number = 3;
   record.replay_from = {BatchNumber(1000), SegmentNumber(17), 42, 0xdeadbeef};
   record.catalogue_segment = SegmentNumber(16);
+  record.moved_before = BatchNumber(1010);
   record.attach.sealed = Generation(5);
   record.attach.membership_version = 9;
   record.attach.in_sync = {"00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"};
@@ -30,6 +31,7 @@ TEST(CheckpointRecord, HasTheBytesOfItsDocument) {
             "2a000000"
             "efbeadde"  // replay from
             "10"        // catalogue segment
+            "f207"      // moved before
             "05"
             "09"
             "02"  // attach
@@ -37,7 +39,7 @@ TEST(CheckpointRecord, HasTheBytesOfItsDocument) {
             "3030313132323333343435353636373738383939616162626363646465656666"
             "20"
             "6666656564646363626261613939383837373636353534343333323231313030"
-            "63a29397");
+            "e16922a0");
 }
 
 TEST(CheckpointRecord, ComesBackAsItWas) {
@@ -48,6 +50,7 @@ TEST(CheckpointRecord, ComesBackAsItWas) {
   EXPECT_EQ(back->number, record.number);
   EXPECT_EQ(back->replay_from, record.replay_from);
   EXPECT_EQ(back->catalogue_segment, record.catalogue_segment);
+  EXPECT_EQ(back->moved_before, record.moved_before);
   EXPECT_EQ(back->attach, record.attach);
 }
 

@@ -12,16 +12,23 @@ Room::Space Segments(uint64_t free, uint64_t total) { return {free * 1000, 1000,
 
 TEST(Room, PromisesNoMoreThanThereIs) {
   Room room(&OneByOne);
-  // Five of ten segments are kept back.
-  EXPECT_TRUE(room.TryPromise(Segments(6, 10), BlockCount(900), 100, RoomFor::kWrite));
-  EXPECT_FALSE(room.TryPromise(Segments(6, 10), BlockCount(0), 1, RoomFor::kWrite));
+  // Six of ten segments are kept back.
+  EXPECT_TRUE(room.TryPromise(Segments(7, 10), BlockCount(900), 100, RoomFor::kWrite));
+  EXPECT_FALSE(room.TryPromise(Segments(7, 10), BlockCount(0), 1, RoomFor::kWrite));
   EXPECT_EQ(room.promised_blocks(), 1000u);
 }
 
 TEST(Room, LetsDeletesGoFurtherThanWrites) {
   Room room(&OneByOne);
-  EXPECT_FALSE(room.TryPromise(Segments(5, 10), BlockCount(0), 1, RoomFor::kWrite));
-  EXPECT_TRUE(room.TryPromise(Segments(5, 10), BlockCount(0), 1, RoomFor::kRecord));
+  EXPECT_FALSE(room.TryPromise(Segments(6, 10), BlockCount(0), 1, RoomFor::kWrite));
+  EXPECT_TRUE(room.TryPromise(Segments(6, 10), BlockCount(0), 1, RoomFor::kRecord));
+}
+
+TEST(Room, LetsTheCleanerWorkOnAFullStoreAndLeavesWhatLevellingNeeds) {
+  Room room(&OneByOne);
+  EXPECT_FALSE(room.TryPromise(Segments(5, 10), BlockCount(0), 1, RoomFor::kRecord));
+  EXPECT_TRUE(room.TryPromise(Segments(5, 10), BlockCount(900), 100, RoomFor::kCleaning));
+  EXPECT_FALSE(room.TryPromise(Segments(5, 10), BlockCount(0), 1, RoomFor::kCleaning));
 }
 
 // A set that was filled up crashes, and an open takes a segment each time: what the other set has
@@ -42,10 +49,10 @@ TEST(Room, KeepsTheStoresOwnSegmentsFromEverybody) {
 
 TEST(Room, GivesBackWhatWasSettled) {
   Room room(&OneByOne);
-  ASSERT_TRUE(room.TryPromise(Segments(6, 10), BlockCount(990), 10, RoomFor::kWrite));
+  ASSERT_TRUE(room.TryPromise(Segments(7, 10), BlockCount(990), 10, RoomFor::kWrite));
   room.Settle(BlockCount(990), 9);
   EXPECT_EQ(room.promised_blocks(), 1u);
-  EXPECT_TRUE(room.TryPromise(Segments(6, 10), BlockCount(990), 9, RoomFor::kWrite));
+  EXPECT_TRUE(room.TryPromise(Segments(7, 10), BlockCount(990), 9, RoomFor::kWrite));
 }
 
 }  // namespace
