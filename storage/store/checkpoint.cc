@@ -65,6 +65,8 @@ Task<absl::Status> Store::WriteCheckpoint() {
   last_checkpoint_ = std::move(record);
   released_ = table_.Release(frozen.segments);
   log_->Free(released_);
+  segments_freed_ += released_.size();
+  clean_work_.Set();
   co_return absl::OkStatus();
 }
 
@@ -120,7 +122,7 @@ Task<absl::Status> Store::MakeRoom() {
   const Effort effort{log_->counters().entries, table_.live_blocks()};
   if (effort == fruitless_ && map_->reclaim_jobs() == 0) co_return absl::OkStatus();
   const uint64_t free_before = log_->free_segments();
-  if (map_->has_reclaim_work()) {
+  while (map_->has_reclaim_work()) {  // As much as one checkpoint takes.
     absl::Status status = co_await map_->ReclaimStep();
     TF_CO_RETURN_IF_ERROR(status);
   }

@@ -25,6 +25,7 @@
 #include "storage/base/status_macros.h"
 #include "storage/io/aligned_bytes.h"
 #include "storage/map/key_codec.h"
+#include "storage/runtime/executor.h"
 #include "storage/store/segment_pin.h"
 #include "storage/store/store.h"
 
@@ -194,8 +195,12 @@ Task<absl::StatusOr<CleanOutcome>> Store::Clean(SegmentNumber segment, BlockSour
   table_.Unfollow();
   cleaning_.reset();
   map_->FinishMoved(segment);
-  if (outcome.ok()) blocks_cleaned_ += outcome->moved_blocks;
-  if (outcome.ok()) co_return outcome;
+  if (outcome.ok()) {
+    left_alone_.erase(segment);
+    counters_.cleaned_segments += 1;
+    counters_.moved_blocks += outcome->moved_blocks;
+    co_return outcome;
+  }
   co_return Annotate(outcome.status(),
                      absl::StrCat(place_, ": cleaning segment ", segment.value()));
 }
@@ -249,9 +254,11 @@ Task<absl::StatusOr<CleanOutcome>> Store::MoveEverything(SegmentNumber segment,
       crcs.push_back(candidate.crc);
     }
     if (crcs.empty()) break;
+    const MonoNanos began = Executor::Current().Now();
     absl::Status status =
         co_await MoveGroup(std::move(group), std::move(crcs), bad_blocks, &outcome);
     TF_CO_RETURN_IF_ERROR(status);
+    co_await MakeWay(Executor::Current().Now() - began);
   }
   absl::Status status = co_await MoveZeros(segment, std::move(zeros), &outcome);
   TF_CO_RETURN_IF_ERROR(status);
@@ -310,7 +317,7 @@ Task<absl::Status> Store::MoveGroup(MovedBlocks group, std::vector<uint32_t> crc
     }
   }
 
-  if (!room_.TryPromise(Space(), BlockCount(crcs.size()), 1, RoomFor::kCleaning)) {
+  if (!room_.TryPromise(Space(), BlockCount(crcs.size()), 1, clean_use_)) {
     co_return absl::ResourceExhaustedError("no room to move its blocks to");
   }
   absl::Status logged = co_await AppendMoved(&entry, payload.span());
@@ -377,7 +384,7 @@ Task<absl::Status> Store::MoveZeros(SegmentNumber segment, std::vector<MovedZero
     if (tries_left == 0 || entries.empty()) {
       co_return absl::DataLossError("blocks are zero because of records that can't be read");
     }
-    if (!room_.TryPromise(Space(), BlockCount(0), entries.size(), RoomFor::kCleaning)) {
+    if (!room_.TryPromise(Space(), BlockCount(0), entries.size(), clean_use_)) {
       co_return absl::ResourceExhaustedError("no room to move its zero records to");
     }
     std::vector<Task<absl::Status>> appends;

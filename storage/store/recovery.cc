@@ -87,6 +87,8 @@ Task<absl::Status> Store::Recover() {
     TF_CO_RETURN_IF_ERROR(status);
   }
   scope_.Spawn(BackgroundLoop());
+  scope_.Spawn(CleanLoop());
+  clean_work_.Set();
   co_return absl::OkStatus();
 }
 
@@ -130,7 +132,10 @@ Task<absl::Status> Store::OpenLog() {
   options.on_logged = [this](const LoggedBatch& batch) { OnLogged(batch); };
   options.take_commits = [this] { return streams_.TakeMovedMarks(kMaxBatchCommitMarks); };
   options.on_failed = [this](const absl::Status& status) { Fail(status); };
-  options.on_opened = [this](SegmentNumber segment) { table_.Add(segment, SegmentState::kOpen); };
+  options.on_opened = [this](SegmentNumber segment) {
+    table_.Add(segment, SegmentState::kOpen);
+    clean_work_.Set();
+  };
   options.on_sealed = [this](SegmentNumber segment) { table_.Seal(segment); };
   absl::StatusOr<std::unique_ptr<SegmentLog>> log =
       co_await SegmentLog::Open(devices_, std::move(options));

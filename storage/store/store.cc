@@ -9,6 +9,11 @@
 #include "storage/map/catalogue_codec.h"
 
 namespace twofold {
+namespace {
+
+constexpr int kMaxReclaimsForRoom = 1000;
+
+}  // namespace
 
 Store::Store(StoreParts parts, StoreOptions options)
     : parts_(std::move(parts)), options_(options), room_(&SegmentLog::WorstCaseBlocks) {
@@ -25,6 +30,7 @@ void Store::Fail(const absl::Status& status) {
       "; check the disk, then start again"));
   TF_LOG(ERROR) << failed_.message();
   work_.Set();
+  clean_work_.Set();
 }
 
 Task<absl::Status> Store::Seal(Generation generation) {
@@ -73,13 +79,15 @@ Room::Space Store::Space() const {
 }
 
 bool Store::TryReserve(BlockCount blocks, uint64_t entries) {
-  return failed_.ok() && !stopping_ && !map_->crowded() &&
+  const bool slowed_down = cleaning_up_ && Headroom() < CleaningStartsAtBlocks();
+  return failed_.ok() && !stopping_ && !map_->crowded() && !slowed_down &&
          room_.TryPromise(Space(), blocks, entries, RoomFor::kWrite);
 }
 
 Task<absl::Status> Store::Reserve(BlockCount blocks, uint64_t entries, RoomFor use) {
   // Two tries at making room: the first checkpoint may only account for what is dead, and the next
   // frees it.
+  int reclaims_left = kMaxReclaimsForRoom;
   for (int tries_left = 2;;) {
     TF_CO_RETURN_IF_ERROR(failed_);
     if (stopping_) co_return absl::UnavailableError("the store is being stopped");
@@ -95,10 +103,25 @@ Task<absl::Status> Store::Reserve(BlockCount blocks, uint64_t entries, RoomFor u
       TF_CO_RETURN_IF_ERROR(status);
       continue;
     }
-    if (room_.TryPromise(Space(), blocks, entries, use)) co_return absl::OkStatus();
-    if (tries_left-- == 0) break;
-    absl::Status status = co_await MakeRoom();
-    TF_CO_RETURN_IF_ERROR(status);
+    if (room_.TryPromise(Space(), blocks, entries, use)) {
+      if (use == RoomFor::kWrite) co_await SlowDown(blocks);
+      co_return absl::OkStatus();
+    }
+    if (tries_left > 0) {
+      --tries_left;
+      absl::Status status = co_await MakeRoom();
+      TF_CO_RETURN_IF_ERROR(status);
+      continue;
+    }
+    // What is dead in part: full is only a store that has nothing to gain.
+    ++waiting_for_room_;
+    const absl::StatusOr<bool> gained = co_await CleanRound();
+    --waiting_for_room_;
+    TF_CO_RETURN_IF_ERROR(gained);
+    if (*gained) continue;
+    // What deletes left to do comes back checkpoint by checkpoint.
+    if (map_->reclaim_jobs() == 0 || --reclaims_left == 0) break;
+    tries_left = 1;
   }
   co_return absl::ResourceExhaustedError(
       absl::StrCat("set ", superblock_.set_name, " (", place_,
@@ -258,6 +281,8 @@ Task<void> Store::Stop() {
   TF_CHECK(!stopping_);
   stopping_ = true;
   work_.Set();
+  clean_work_.Set();
+  pauses_.Cancel();
   co_await scope_.Join();
   if (map_ != nullptr && log_ != nullptr && appending_ && failed_.ok()) {
     absl::Status status = co_await Checkpoint();

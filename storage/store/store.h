@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,7 @@
 #include "storage/map/live_bitmap.h"
 #include "storage/map/metadata_store.h"
 #include "storage/map/moved_record.h"
+#include "storage/runtime/cancel.h"
 #include "storage/runtime/sync.h"
 #include "storage/runtime/task.h"
 #include "storage/runtime/task_scope.h"
@@ -133,6 +135,10 @@ class Store {
   // Writes a checkpoint now and frees the segments that it releases (M9, M14).
   Task<absl::Status> Checkpoint();
 
+  // Segments that the cleaner leaves alone: a live block in them is bad, or nothing says what it
+  // is.
+  const std::set<SegmentNumber>& segments_left_alone() const { return left_alone_; }
+
   struct Usage {
     uint64_t capacity_blocks =
         0;  // of client payload, reserves taken off, blocks written one by one at worst
@@ -142,6 +148,11 @@ class Store {
     uint64_t free_segments = 0;
   };
   Usage usage() const;
+  struct CleaningCounters {
+    uint64_t cleaned_segments = 0;
+    uint64_t moved_blocks = 0;
+  };
+  const CleaningCounters& cleaning_counters() const { return counters_; }
   uint64_t bad_blocks_seen() const { return bad_blocks_seen_; }
   // OK, or why the store takes nothing any more.
   const absl::Status& health() const { return failed_; }
@@ -186,6 +197,17 @@ class Store {
   Task<absl::Status> AppendMoved(const LogEntry* entry, absl::Span<const std::byte> payload);
   Task<absl::Status> MoveZeros(SegmentNumber segment, std::vector<MovedZero> zeros,
                                CleanOutcome* outcome);
+
+  // cleaning.cc
+  uint64_t Headroom() const;
+  uint64_t CleaningStartsAtBlocks() const;
+  bool HasReleasable() const;
+  std::optional<SegmentNumber> NextToClean(RoomFor use) const;
+  Task<absl::StatusOr<bool>> CleanRound();
+  bool CleaningDue() const;
+  Task<void> CleanLoop();
+  Task<void> MakeWay(MonoNanos busy);
+  Task<void> SlowDown(BlockCount blocks);
 
   // checkpoint.cc
   Task<absl::Status> WriteCheckpoint();
@@ -258,7 +280,21 @@ class Store {
   };
   ZeroGroup zero_group_;
   std::vector<LoggedBatch::Item> replayed_moves_;  // of kMoved and whole kMovedZeros
-  uint64_t blocks_cleaned_ = 0;
+
+  CleaningCounters counters_;
+
+  // When to clean: one round at a time, woken by what uses up free segments.
+  Event clean_work_;
+  AsyncMutex clean_round_mutex_;
+  uint64_t clean_rounds_ = 0;
+  bool last_round_gained_ = false;
+  bool cleaning_up_ = false;                // the loop works to get to its mark
+  RoomFor clean_use_ = RoomFor::kCleaning;  // how far it may go now
+  uint64_t waiting_for_room_ = 0;           // calls of Reserve
+  std::set<SegmentNumber> left_alone_;      // a live block in them is bad
+  uint64_t segments_freed_ = 0;
+  MonoNanos next_write_at_ = 0;  // slowed down
+  CancelSource pauses_;
 
   // Background: one loop, woken by what makes a checkpoint or reclaim due.
   bool stopping_ = false;
