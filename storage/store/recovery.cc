@@ -166,6 +166,7 @@ Task<absl::Status> Store::ReplayLog() {
   TF_CO_RETURN_IF_ERROR(status);
   if (options_.read_only) co_return absl::OkStatus();
 
+  ForgetSegmentsBeyond(replayed->cut.segment);
   status =
       co_await log_->StartAppending(*std::move(replayed), superblock_.incarnation, SegmentsInUse());
   TF_CO_RETURN_IF_ERROR(status);
@@ -212,6 +213,19 @@ absl::Status Store::TakeReplayed(const LoggedBatch& batch) {
   entries_since_checkpoint_ += batch.items.size();
   blocks_since_checkpoint_ += BlocksOf(batch);
   return failed_;
+}
+
+// Segments that were made ready and never written, or that hold nothing but what is cut off: once
+// StartAppending has destroyed that, they are as free as any. Otherwise each crash would cost the
+// ready ones too, until a checkpoint, and a few in a row all there are.
+void Store::ForgetSegmentsBeyond(SegmentNumber last) {
+  SegmentTable::Frozen empty;
+  for (const auto& [segment, info] : table_.segments()) {
+    if (segment > last && info.live_blocks == 0 && info.zero_blocks == 0) {
+      empty.dead.push_back(segment);
+    }
+  }
+  table_.Release(empty);
 }
 
 std::vector<SegmentNumber> Store::SegmentsInUse() const {

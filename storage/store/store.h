@@ -171,6 +171,7 @@ class Store {
   Task<absl::Status> ReplayLog();
   absl::Status ReconcileSegments(const std::vector<SegmentNumber>& present);
   absl::Status TakeReplayed(const LoggedBatch& batch);
+  void ForgetSegmentsBeyond(SegmentNumber last);
   std::vector<SegmentNumber> SegmentsInUse() const;
 
   // store.cc
