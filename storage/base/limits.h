@@ -24,15 +24,19 @@ inline constexpr uint64_t kMaxSegmentBytes = uint64_t{1} << 30;
 inline constexpr size_t kMaxEntryBlocks = 256;  // 1 MiB: a larger request becomes several (R5)
 inline constexpr size_t kMaxBatchPayloadBlocks = 512;  // 2 MiB of payload in one durable write
 inline constexpr size_t kMaxBatchEntries = 1024;
-inline constexpr size_t kMaxDescriptorBlocks = 16;   // 64 KiB of descriptor
-inline constexpr size_t kMaxEntryBodyBytes = 4096;   // names and the like, without payload
-inline constexpr size_t kMaxBatchCommitMarks = 64;   // further ones wait for the next batch (R2)
-inline constexpr size_t kMaxUnsyncedBlocks = 4096;   // written only: then the log syncs by itself
-inline constexpr uint64_t kIdleCoverMs = 100;        // after that the last batch is covered (R12)
-inline constexpr size_t kMaxBatchesInFlight = 1;     // per store; measured as good as more
-inline constexpr size_t kMaxStoreDirectories = 16;   // disks of one store
-inline constexpr uint64_t kMinSegments = 8;          // of a store: reserves, the open one, turnover
-inline constexpr size_t kReadySegments = 2;          // pre-written ahead of the writer
+inline constexpr size_t kMaxDescriptorBlocks = 16;  // 64 KiB of descriptor
+inline constexpr size_t kMaxEntryBodyBytes = 4096;  // names and the like, without payload
+inline constexpr size_t kMaxBatchCommitMarks = 64;  // further ones wait for the next batch (R2)
+inline constexpr size_t kMaxUnsyncedBlocks = 4096;  // written only: then the log syncs by itself
+inline constexpr uint64_t kIdleCoverMs = 100;       // after that the last batch is covered (R12)
+inline constexpr size_t kMaxBatchesInFlight = 1;    // per store; measured as good as more
+inline constexpr size_t kMaxStoreDirectories = 16;  // disks of one store
+inline constexpr uint64_t kMinSegments = 8;         // of a store: reserves, the open one, turnover
+inline constexpr size_t kReadySegments = 2;         // pre-written ahead of the writer
+inline constexpr size_t kReadySegmentsIdle = 16;    // while nothing is written to the log
+// What background work writes at a time: a larger write fills the device's queue, and a batch that
+// comes then waits for it.
+inline constexpr uint64_t kDevicePieceBytes = uint64_t{128} << 10;
 inline constexpr size_t kMaxMovedEntryBlocks = 128;  // 512 KiB: what others wait behind (M15)
 inline constexpr size_t kMaxIoPieces = 1023;         // iovecs of one write (IOV_MAX less one)
 
@@ -106,6 +110,7 @@ static_assert(kMaxBatchPayloadBlocks * kBlockSize + kMaxDescriptorBlocks * kBloc
                   kMinSegmentBytes / 1.5,
               "a batch fits a segment with room for the descriptor copies (R15)");
 static_assert(kMaxBatchPayloadBlocks + kMaxDescriptorBlocks <= kMaxIoPieces);
+static_assert(kDevicePieceBytes % kBlockSize == 0);
 static_assert(kNbdPieceBytes % kNbdGuaranteedBytes == 0 && kNbdGuaranteedBytes % kBlockSize == 0);
 static_assert(2 * (kNbdPieceBytes / kBlockSize + 1) <= kMaxIoPieces,
               "the chunks of a piece, a header and data each, go out in one write");

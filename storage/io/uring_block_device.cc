@@ -18,8 +18,7 @@ constexpr int kMaxTransientErrors =
     1000;  // EINTR and EAGAIN in a row, then the device counts as gone
 constexpr int kImmediateRetries = 10;
 
-constexpr size_t kZeroBytes = size_t{1} << 20;
-alignas(kBlockSize) std::byte zeros[kZeroBytes];  // never written
+alignas(kBlockSize) std::byte zeros[kDevicePieceBytes];  // never written
 
 uint64_t CheckedLength(uint64_t offset, absl::Span<const iovec> pieces) {
   TF_CHECK(!pieces.empty());
@@ -152,8 +151,8 @@ Task<absl::Status> UringBlockDevice::Allocate(FileHandle handle, uint64_t bytes)
 
   // Unwritten extents would make each first write into them a change of metadata (and cost more
   // than a quarter of the speed).
-  for (uint64_t offset = 0; offset < bytes; offset += kZeroBytes) {
-    const iovec piece{zeros, static_cast<size_t>(std::min<uint64_t>(kZeroBytes, bytes - offset))};
+  for (uint64_t offset = 0; offset < bytes; offset += kDevicePieceBytes) {
+    const iovec piece{zeros, static_cast<size_t>(std::min(kDevicePieceBytes, bytes - offset))};
     const absl::Status written =
         co_await Transfer(Direction::kWrite, file, offset, absl::MakeSpan(&piece, 1), 0);
     TF_CO_RETURN_IF_ERROR(Annotate(written, what));
@@ -191,11 +190,15 @@ Task<absl::Status> UringBlockDevice::Transfer(Direction direction, File& file, u
   if (offset > file.size_bytes || length > file.size_bytes - offset) {
     co_return absl::OutOfRangeError(absl::StrCat(what(), ": the file ends at ", file.size_bytes));
   }
+  // A durable write is what everybody waits for, and the device lies idle until it has it: the rest
+  // of the turn (a batch's worth of replies and requests) goes on beside it.
+  const Submission submission =
+      (rw_flags & RWF_DSYNC) != 0 ? Submission::kAtOnce : Submission::kWithTurn;
   std::vector<iovec> rest;  // used after a short transfer
   uint64_t done = 0;
   int transient_errors = 0;
   while (true) {
-    const int32_t result = co_await UringOp(poller_, [&](io_uring_sqe* sqe) {
+    const auto prepare = [&](io_uring_sqe* sqe) {
       const int fd = file.fd.get();
       const auto count = static_cast<unsigned>(pieces.size());
       if (direction == Direction::kRead) {
@@ -203,7 +206,8 @@ Task<absl::Status> UringBlockDevice::Transfer(Direction direction, File& file, u
       } else {
         io_uring_prep_writev2(sqe, fd, pieces.data(), count, offset + done, rw_flags);
       }
-    });
+    };
+    const int32_t result = co_await UringOp(poller_, prepare, submission);
     if (result == -EINTR || result == -EAGAIN) {
       // Nothing was transferred, so the whole rest can be sent again, a durable write too.
       if (++transient_errors > kMaxTransientErrors) co_return ErrnoStatus(-result, what());

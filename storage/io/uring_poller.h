@@ -1,8 +1,9 @@
 // The kernel's side of an executor: one io_uring, real clocks.
 //
 // What coroutines queue during a turn of the loop is submitted by the next Poll in one system call,
-// which also waits. Completions only push their waiters on the executor's FIFO. The ring belongs to
-// the thread that first polls (IORING_SETUP_SINGLE_ISSUER); Create may run on another one.
+// which also waits; what a device should not wait for until the turn has ended is submitted at
+// once. Completions only push their waiters on the executor's FIFO. The ring belongs to the thread
+// that first polls (IORING_SETUP_SINGLE_ISSUER); Create may run on another one.
 //
 //   const int32_t result = co_await UringOp(poller, [&](io_uring_sqe* sqe) {
 //     io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
@@ -71,6 +72,7 @@ class UringPoller final : public Poller {
   void EnableOnThisThread();
   void ArmWake();
   void Submit();
+  void SubmitNow();  // without harvesting
   void SubmitAndWait(MonoNanos deadline);
   void NoteSubmission(uint64_t ready);
   void Harvest();  // pushes the waiters of everything that has completed
@@ -86,13 +88,18 @@ class UringPoller final : public Poller {
   Stats stats_;
 };
 
+// When an operation goes to the kernel: with all others of its turn in one system call, or at once,
+// with a system call of its own, because something big waits for it.
+enum class Submission { kWithTurn, kAtOnce };
+
 // One operation of the ring: awaiting it queues it and returns its result, or -EAGAIN when the
 // kernel has no room for it now. `prepare` fills the entry (io_uring_prep_*) and runs inside the
 // await; what the entry points to stays untouched until the await returns.
 template <typename Prepare>
 class [[nodiscard]] UringOp {
  public:
-  UringOp(UringPoller& poller, Prepare prepare) : poller_(poller), prepare_(std::move(prepare)) {}
+  UringOp(UringPoller& poller, Prepare prepare, Submission submission = Submission::kWithTurn)
+      : poller_(poller), prepare_(std::move(prepare)), submission_(submission) {}
   UringOp(const UringOp&) = delete;
   UringOp& operator=(const UringOp&) = delete;
 
@@ -106,6 +113,7 @@ class [[nodiscard]] UringOp {
     prepare_(sqe);
     operation_.waiter = waiter;
     poller_.Track(sqe, &operation_);
+    if (submission_ == Submission::kAtOnce) poller_.SubmitNow();
     return true;
   }
   int32_t await_resume() const noexcept { return operation_.result; }
@@ -113,6 +121,7 @@ class [[nodiscard]] UringOp {
  private:
   UringPoller& poller_;
   Prepare prepare_;
+  const Submission submission_;
   UringPoller::Operation operation_;
 };
 

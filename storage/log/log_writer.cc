@@ -236,6 +236,7 @@ void LogWriter::Complete() {
   counters_.descriptor_blocks += encoder_.descriptor_blocks();
   if (!batch_.empty()) {
     last_entry_batch_ = logged_.start.batch;
+    idle_ = false;
     cover_due_.Set();
   }
   if (logged_.durable) {

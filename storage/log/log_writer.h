@@ -102,6 +102,7 @@ class LogWriter {
   // log_writer_segments.cc
   Task<absl::Status> Roll();
   Task<void> SealOld(SegmentFile file, std::unique_ptr<SealBuilder> copies);
+  size_t WantedReady() const;
   Task<void> PrepareLoop();
   Task<void> CoverLoop();
 
@@ -136,6 +137,7 @@ class LogWriter {
   std::deque<SegmentNumber> ready_;
   bool preparing_ = false;
   absl::Status preparation_;  // of the last attempt
+  bool idle_ = false;         // no entries for a while: the time to prepare segments ahead
   Event prepare_;             // there may be something to prepare
   Event ready_changed_;       // a preparation has ended
   bool sealing_ = false;

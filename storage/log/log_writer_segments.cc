@@ -1,4 +1,5 @@
 // The writer's way from segment to segment, and what it does in the background.
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -61,9 +62,16 @@ Task<void> LogWriter::SealOld(SegmentFile file, std::unique_ptr<SealBuilder> cop
   sealed_.WakeAll();
 }
 
+// A new file is written with zeros once, which takes half of what the device can do while it lasts:
+// so in idle times it is done ahead, as far as the log is not small.
+size_t LogWriter::WantedReady() const {
+  if (!idle_) return kReadySegments;
+  return std::clamp<size_t>(files_.total_slots() / 16, kReadySegments, kReadySegmentsIdle);
+}
+
 Task<void> LogWriter::PrepareLoop() {
   while (!closing_ && health_.ok()) {
-    if (ready_.size() >= kReadySegments || !files_.CanPrepare()) {
+    if (ready_.size() >= WantedReady() || !files_.CanPrepare()) {
       prepare_.Reset();
       co_await prepare_.Wait();
       continue;
@@ -88,7 +96,10 @@ Task<void> LogWriter::CoverLoop() {
     cover_due_.Reset();
     const BatchNumber last = last_entry_batch_;
     const bool slept = co_await close_.SleepFor(int64_t{kIdleCoverMs} * kNanosPerMilli);
-    if (!slept || last != last_entry_batch_ || !CoverNeeded()) continue;
+    if (!slept || last != last_entry_batch_) continue;
+    idle_ = true;
+    prepare_.Set();
+    if (!CoverNeeded()) continue;
     cover_wanted_ = true;
     work_.Set();
   }

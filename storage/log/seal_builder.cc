@@ -7,20 +7,15 @@
 #include "absl/strings/str_cat.h"
 #include "storage/base/check.h"
 #include "storage/base/crc32c.h"
+#include "storage/base/limits.h"
 #include "storage/base/status_macros.h"
 
 namespace twofold {
-namespace {
-constexpr uint64_t kFirstBytes = 16 * kBlockSize;
-}  // namespace
 
-void SealBuilder::Reserve(uint64_t bytes) {
-  if (bytes <= copies_.size()) return;
-  uint64_t size = std::max<uint64_t>(copies_.size() * 2, kFirstBytes);
-  while (size < bytes) size *= 2;
-  AlignedBytes larger(size);
-  if (seal_.copies_bytes > 0) std::memcpy(larger.data(), copies_.data(), seal_.copies_bytes);
-  copies_ = std::move(larger);
+absl::Span<std::byte> SealBuilder::From(uint64_t offset) {
+  const uint64_t piece = offset / kDevicePieceBytes;
+  while (pieces_.size() <= piece) pieces_.emplace_back(kDevicePieceBytes);
+  return pieces_[piece].span().subspan(offset % kDevicePieceBytes);
 }
 
 void SealBuilder::Add(absl::Span<const std::byte> descriptor, const LogPosition& start,
@@ -31,10 +26,14 @@ void SealBuilder::Add(absl::Span<const std::byte> descriptor, const LogPosition&
   } else {
     TF_CHECK_EQ(start.batch, seal_.last_batch.Next());
   }
-  Reserve(seal_.copies_bytes + descriptor.size());
-  std::memcpy(copies_.data() + seal_.copies_bytes, descriptor.data(), descriptor.size());
   seal_.copies_crc = ExtendCrc32c(seal_.copies_crc, descriptor);
-  seal_.copies_bytes += descriptor.size();
+  for (size_t done = 0; done < descriptor.size();) {
+    const absl::Span<std::byte> place = From(seal_.copies_bytes);
+    const size_t step = std::min(place.size(), descriptor.size() - done);
+    std::memcpy(place.data(), descriptor.data() + done, step);
+    seal_.copies_bytes += step;
+    done += step;
+  }
   ++seal_.batches;
   seal_.last_batch = start.batch;
   seal_.last_checksum = end.previous_checksum;
@@ -48,14 +47,17 @@ Task<absl::Status> SealBuilder::Write(SegmentFile file) {
   seal_.first_block = static_cast<uint32_t>(file.blocks() - blocks);
   TF_CHECK_LE(seal_.end_block, seal_.first_block) << file.Describe();
   const uint64_t bytes = blocks * kBlockSize;
-  Reserve(bytes);
-  std::memset(copies_.data() + seal_.copies_bytes, 0, bytes - seal_.copies_bytes);
-  EncodeTrailer(identity_, seal_, copies_.span().subspan(bytes - kBlockSize, kBlockSize));
-  const iovec piece = Piece(copies_.span().subspan(0, bytes));
-  absl::Status written =
-      co_await file.device->Write(file.handle, uint64_t{seal_.first_block} * kBlockSize,
-                                  absl::MakeConstSpan(&piece, 1), Durability::kDurable);
-  co_return Annotate(written, absl::StrCat("sealing ", file.Describe()));
+  EncodeTrailer(identity_, seal_, From(bytes - kBlockSize).first(kBlockSize));
+  const std::string what = absl::StrCat("sealing ", file.Describe());
+  for (uint64_t offset = 0; offset < bytes; offset += kDevicePieceBytes) {
+    const iovec piece = Piece(From(offset).first(std::min(kDevicePieceBytes, bytes - offset)));
+    absl::Status written =
+        co_await file.device->Write(file.handle, uint64_t{seal_.first_block} * kBlockSize + offset,
+                                    absl::MakeConstSpan(&piece, 1), Durability::kWritten);
+    TF_CO_RETURN_IF_ERROR(Annotate(written, what));
+  }
+  absl::Status synced = co_await file.device->Sync(file.handle);
+  co_return Annotate(synced, what);
 }
 
 }  // namespace twofold

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
@@ -24,17 +25,18 @@ class SealBuilder {
   uint64_t bytes() const { return seal_.copies_bytes; }
   bool empty() const { return seal_.batches == 0; }
 
-  // Writes copies and trailer, durably. Every batch that was added is durable before, and the file
-  // has room. A crash in the middle leaves a segment without valid copies. The builder outlives the
-  // task.
+  // Writes copies and trailer, durably, in pieces between which the log's batches get their turn at
+  // the device. Every batch that was added is durable before, and the file has room. A crash in the
+  // middle leaves a segment without valid copies. The builder outlives the task.
   Task<absl::Status> Write(SegmentFile file);
 
  private:
-  void Reserve(uint64_t bytes);
+  // The piece that the byte at `offset` belongs to, from that byte on; made if it is not there yet.
+  absl::Span<std::byte> From(uint64_t offset);
 
   const SegmentIdentity identity_;
   SealRecord seal_;
-  AlignedBytes copies_;
+  std::deque<AlignedBytes> pieces_;  // of kDevicePieceBytes each
 };
 
 }  // namespace twofold

@@ -36,6 +36,7 @@ Task<absl::Status> Store::WriteCheckpoint() {
   TF_CO_RETURN_IF_ERROR(status);
 
   // The cut: no suspension until Freeze has returned.
+  ApplyAllCommitted();
   CheckpointRecord record;
   record.store_id = superblock_.store_id;
   record.number = last_checkpoint_.number + 1;

@@ -215,7 +215,7 @@ std::string Describe(const LoggedBatch::Item& item) {
 
 using Line = std::function<void(const std::string&)>;
 
-void DumpHead(const Store& store, const Line& line) {
+void DumpHead(Store& store, const Line& line) {
   const Superblock& superblock = store.superblock();
   line(absl::StrCat("superblock: pool ", superblock.pool_id, " store ", superblock.store_id,
                     " set ", superblock.set_name, " incarnation ", superblock.incarnation.value(),

@@ -36,6 +36,7 @@ std::vector<BlockExtent> ToExtents(const std::vector<Piece>& pieces, size_t max_
 
 Task<absl::StatusOr<std::vector<Piece>>> Store::LookupPieces(TimelineId timeline, Position as_of,
                                                              BlockRange range) {
+  ApplyAllCommitted();
   std::vector<Piece> pieces;
   if (map_->TryLookup(timeline, as_of, range, &pieces)) co_return pieces;
   co_return co_await map_->Lookup(timeline, as_of, range);
@@ -49,6 +50,7 @@ Task<absl::StatusOr<std::vector<BlockExtent>>> Store::Read(TimelineId timeline, 
   absl::Status status;
   // A place may be given back between looking it up and reading it, but not again and again.
   for (int tries = 0; tries < 3; ++tries) {
+    ApplyAllCommitted();
     if (!map_->TryLookup(timeline, as_of, range, &pieces)) {
       absl::StatusOr<std::vector<Piece>> found = co_await map_->Lookup(timeline, as_of, range);
       TF_CO_RETURN_IF_ERROR(found);

@@ -89,6 +89,7 @@ Task<absl::Status> Store::Recover() {
   scope_.Spawn(BackgroundLoop());
   scope_.Spawn(CleanLoop());
   clean_work_.Set();
+  scope_.Spawn(ApplyLoop());
   co_return absl::OkStatus();
 }
 

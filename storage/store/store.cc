@@ -1,5 +1,6 @@
 #include "storage/store/store.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -7,6 +8,7 @@
 #include "storage/base/log.h"
 #include "storage/base/status_macros.h"
 #include "storage/map/catalogue_codec.h"
+#include "storage/runtime/executor.h"
 
 namespace twofold {
 namespace {
@@ -206,7 +208,31 @@ absl::Status Store::NoteOwnRecord(const LoggedBatch::Item& item, const LogPositi
 
 void Store::Commit(VolumeId volume, Position position) {
   streams_.Commit(volume, position);
-  ApplyCommitted(volume);
+  if (std::find(unapplied_.begin(), unapplied_.end(), volume) == unapplied_.end()) {
+    unapplied_.push_back(volume);
+  }
+  if (streams_.HasPendingRecords(volume)) {
+    ApplyAllCommitted();
+  } else {
+    apply_due_.Set();
+  }
+}
+
+// Until then an entry is as one that is not committed yet: replay begins before it, and the segment
+// that holds it is not free.
+void Store::ApplyAllCommitted() {
+  for (size_t i = 0; i < unapplied_.size(); ++i) ApplyCommitted(unapplied_[i]);
+  unapplied_.clear();
+}
+
+Task<void> Store::ApplyLoop() {
+  while (!stopping_) {
+    co_await apply_due_.Wait();
+    apply_due_.Reset();
+    // The answers that this turn made go out first.
+    co_await Yield();
+    ApplyAllCommitted();
+  }
 }
 
 void Store::ApplyCommitted(VolumeId volume) {
@@ -261,7 +287,8 @@ Task<absl::Status> Store::Flush() {
   co_return co_await log_->Flush();
 }
 
-Store::Usage Store::usage() const {
+Store::Usage Store::usage() {
+  ApplyAllCommitted();
   const Room::Space space = Space();
   const uint64_t kept = Room::KeptSegments(space.segments, RoomFor::kWrite);
   Usage usage;
@@ -283,7 +310,9 @@ Task<void> Store::Stop() {
   work_.Set();
   clean_work_.Set();
   pauses_.Cancel();
+  apply_due_.Set();
   co_await scope_.Join();
+  ApplyAllCommitted();
   if (map_ != nullptr && log_ != nullptr && appending_ && failed_.ok()) {
     absl::Status status = co_await Checkpoint();
     if (!status.ok()) TF_LOG(WARNING) << place_ << ": no checkpoint at the end: " << status;

@@ -75,12 +75,21 @@ class Store {
 
   const Superblock& superblock() const { return superblock_; }
   const std::string& place() const { return place_; }
-  const Catalogue& catalogue() const { return catalogue_; }
+  const Catalogue& catalogue() {
+    ApplyAllCommitted();
+    return catalogue_;
+  }
   const AttachState& attach_state() const { return attach_; }
   const Streams& streams() const { return streams_; }
-  const SegmentTable& segment_table() const { return table_; }
+  const SegmentTable& segment_table() {
+    ApplyAllCommitted();
+    return table_;
+  }
   const SegmentLog& log() const { return *log_; }
-  ExtentMap& map() { return *map_; }
+  ExtentMap& map() {
+    ApplyAllCommitted();
+    return *map_;
+  }
   MetadataStore& metadata() { return *parts_.metadata; }
   const std::vector<LogDamage>& damage() const { return damage_; }
   const CheckpointRecord& last_checkpoint() const { return last_checkpoint_; }
@@ -103,8 +112,9 @@ class Store {
   Task<absl::Status> Append(Generation generation, const LogEntry& entry,
                             absl::Span<const std::byte> payload, Durability durability);
 
-  // The entries of the volume up to `position` are complete on every in-sync replica: into the map
-  // with them (R2). Does not suspend.
+  // The entries of the volume up to `position` are complete on every in-sync replica (R2): whoever
+  // looks from now on sees them. Into the map they go with the first look, at the latest in the
+  // next turn, so that answers to clients do not wait for it. Does not suspend.
   void Commit(VolumeId volume, Position position);
 
   // Everything logged before is durable when it returns (R33).
@@ -147,7 +157,7 @@ class Store {
     uint64_t segments = 0;
     uint64_t free_segments = 0;
   };
-  Usage usage() const;
+  Usage usage();
   struct CleaningCounters {
     uint64_t cleaned_segments = 0;
     uint64_t moved_blocks = 0;
@@ -178,6 +188,9 @@ class Store {
   void OnLogged(const LoggedBatch& batch);
   absl::Status NoteOwnRecord(const LoggedBatch::Item& item, const LogPosition& batch);
   void ApplyCommitted(VolumeId volume);
+  // Before anybody looks at map or catalogue.
+  void ApplyAllCommitted();
+  Task<void> ApplyLoop();
   absl::Status Apply(const PendingEntry& pending);
   Task<absl::Status> AppendOwn(EntryKind kind, std::string body);
   void Fail(const absl::Status& status);
@@ -234,6 +247,8 @@ class Store {
   Catalogue catalogue_;
   SegmentTable table_;
   Streams streams_;
+  std::vector<VolumeId> unapplied_;  // streams with committed entries that are not in the map yet
+  Event apply_due_;
   Room room_;
   std::unique_ptr<SegmentLog> log_;
   std::unique_ptr<ExtentMap> map_;

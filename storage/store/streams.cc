@@ -9,6 +9,10 @@
 namespace twofold {
 namespace {
 
+bool IsRecord(const LogEntry& entry) {
+  return entry.kind != EntryKind::kWrite && entry.kind != EntryKind::kZero;
+}
+
 std::string ToText(Position position) {
   return absl::StrCat(position.generation.value(), ".", position.seq.value());
 }
@@ -46,6 +50,7 @@ bool Streams::Add(const LogEntry& entry, LogAddress payload, const LogPosition& 
   if (entry.position <= last) return false;
   stream.pending.push_back({entry, payload, batch});
   stream.sent = std::max(stream.sent, entry.position);
+  if (IsRecord(entry)) ++stream.pending_records;
   ++pending_entries_;
   return true;
 }
@@ -66,8 +71,14 @@ std::optional<PendingEntry> Streams::TakeCommitted(VolumeId volume) {
   }
   std::optional<PendingEntry> entry = std::move(stream.pending.front());
   stream.pending.pop_front();
+  if (IsRecord(entry->entry)) --stream.pending_records;
   --pending_entries_;
   return entry;
+}
+
+bool Streams::HasPendingRecords(VolumeId volume) const {
+  const auto it = streams_.find(volume);
+  return it != streams_.end() && it->second.pending_records > 0;
 }
 
 std::optional<LogPosition> Streams::OldestPendingBatch() const {

@@ -31,6 +31,7 @@ class Streams {
     Position sent;       // the last position given to the log, or applied
     Position committed;  // told by the head; entries up to here may be applied
     std::deque<PendingEntry> pending;
+    uint64_t pending_records = 0;  // of them: neither writes nor zeros
   };
 
   // A stream as a checkpoint or the catalogue left it: everything up to `applied` is in the map.
@@ -50,6 +51,9 @@ class Streams {
 
   // The next entry of the volume that is committed and not applied; empty when there is none.
   std::optional<PendingEntry> TakeCommitted(VolumeId volume);
+
+  // Whether anything but writes and zeros is pending.
+  bool HasPendingRecords(VolumeId volume) const;
 
   // The batch of the oldest pending entry; empty when nothing is pending.
   std::optional<LogPosition> OldestPendingBatch() const;

@@ -52,7 +52,7 @@ uint64_t BytesOf(uint64_t blocks) { return blocks * kBlockSize; }
 
 // ---- Summary ----
 
-json::object SummaryJson(const Store& store) {
+json::object SummaryJson(Store& store) {
   const Superblock& superblock = store.superblock();
   const Store::Usage usage = store.usage();
   const Catalogue& catalogue = store.catalogue();
@@ -99,7 +99,7 @@ json::object SummaryJson(const Store& store) {
           {"damage", std::move(damage)}};
 }
 
-void PresentVolumes(const Store& store, std::ostream& out) {
+void PresentVolumes(Store& store, std::ostream& out) {
   Table volumes({{"VOLUME"}, {"SIZE", Align::kRight}, {"ACK"}, {"APPLIED TO"}, {"CREATED"}});
   const Catalogue& catalogue = store.catalogue();
   for (const auto& [id, volume] : catalogue.volumes()) {
@@ -126,7 +126,7 @@ void PresentVolumes(const Store& store, std::ostream& out) {
   }
 }
 
-void PresentSummary(const Store& store, std::ostream& out) {
+void PresentSummary(Store& store, std::ostream& out) {
   const Superblock& superblock = store.superblock();
   const Store::Usage usage = store.usage();
   const uint64_t pending = store.streams().pending_entries();
