@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "replication/replica.h"
@@ -51,6 +52,35 @@ class LocalReplica final : public Replica {
                                                         size_t max_bytes) override {
     return store_->ReadTail(volume, after, max_bytes);
   }
+  Task<absl::Status> PinForResync() override { return store_->PinForResync(); }
+  void UnpinForResync() override { store_->UnpinForResync(); }
+  absl::Status resync_pin() const override { return store_->resync_pin(); }
+  Task<absl::Status> PrepareSpans() override { return store_->PrepareSpans(); }
+  Task<absl::StatusOr<ResyncPage>> ReadSpan(ResyncSpan span, std::string from) override {
+    return store_->ReadSpan(span, std::move(from));
+  }
+  Task<absl::Status> VoidTails(Generation generation) override {
+    return store_->VoidTails(generation);
+  }
+  Task<absl::StatusOr<std::vector<ResyncSpan>>> BeginResync(Generation generation,
+                                                            Catalogue goal) override {
+    return store_->BeginResync(generation, std::move(goal));
+  }
+  Task<absl::StatusOr<std::vector<Run>>> Lacking(TimelineId timeline,
+                                                 std::vector<Run> runs) override {
+    return store_->Lacking(timeline, std::move(runs));
+  }
+  Task<absl::Status> Fill(Generation generation, TimelineId timeline, std::vector<Run> runs,
+                          absl::Span<const std::byte> payload) override {
+    return store_->Fill(generation, timeline, std::move(runs), payload);
+  }
+  Task<absl::Status> EndSpan(Generation generation, ResyncSpan span) override {
+    return store_->EndSpan(generation, span);
+  }
+  Task<absl::Status> EndResync(Generation generation) override {
+    return store_->EndResync(generation);
+  }
+  bool resyncing() const override { return store_->resyncing(); }
   ReplicaStatus status() const override;
   absl::Status health() const override { return store_->health(); }
   Task<void> Stop() override { return store_->Stop(); }

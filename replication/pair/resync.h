@@ -17,12 +17,15 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "replication/replica.h"
 #include "storage/base/types.h"
+#include "storage/io/aligned_bytes.h"
 #include "storage/map/resync_plan.h"
 #include "storage/runtime/task.h"
 
@@ -61,9 +64,10 @@ class Resync {
   // Both were sealed at `generation`, and outlive it.
   Resync(Replica* source, Replica* target, Generation generation, ResyncOptions options);
 
-  // Brings the target from where it is to the state that `goal` describes: the source's catalogue,
-  // each stream of which ends with the record of its snapshot X. The snapshots are there, and the
-  // source is pinned (Replica::PinForResync), until it returns. Can be interrupted at any time by
+  // Brings the target from where it is to the state that `goal` describes: MakeGoal of the source's
+  // catalogue, right after the snapshots X were taken and before anything else was changed than
+  // blocks. The snapshots are there, and the source is pinned (Replica::PinForResync), until it
+  // returns. Can be interrupted at any time by
   // an error of either side, and begun anew with a later goal (R4).
   // kUnavailable: source or target failed, or the source's pin gave way; try again.
   // kResourceExhausted: the target is full (R30). kFailedPrecondition: CheckCommonHistory
@@ -89,17 +93,22 @@ class Resync {
     uint64_t bytes = 0;
   };
 
-  Task<absl::Status> FillSpan(ResyncSpan span);
-  Task<absl::Status> FillPage(ResyncSpan span, std::vector<Run> runs);
+  // `volume_blocks`: of its volume, 0: unknown; for the estimate.
+  Task<absl::Status> FillSpan(ResyncSpan span, uint64_t volume_blocks);
+  Task<absl::Status> FillPiece(ResyncSpan span, std::vector<Run> runs, AlignedBytes* buffer);
   Task<absl::StatusOr<Sent>> SendStream(VolumeId volume);
   Task<void> Pace(uint64_t bytes);
   void Count(uint64_t bytes);
+  void Estimate(double within);
 
   Replica* const source_;
   Replica* const target_;
   const Generation generation_;
   const ResyncOptions options_;
+  std::map<VolumeId, Position> sent_;  // up to where the target has each stream
   ResyncProgress progress_;
+  double whole_ = 0;   // the history between the target and X, in Seqs
+  double filled_ = 0;  // of it
   Rate rate_;
   int64_t next_send_nanos_ = 0;  // the token bucket: when the next piece may go out
 };

@@ -66,7 +66,7 @@ absl::StatusOr<const SnapshotRecord*> PoolState::FindSnapshot(const SnapshotName
   const VolumeRecord* volume = catalogue().FindVolume(name.volume);
   if (volume == nullptr) return NoVolume(name.volume);
   const SnapshotRecord* snapshot = catalogue().FindSnapshot(volume->id, name.snapshot);
-  if (snapshot != nullptr) return snapshot;
+  if (snapshot != nullptr && !IsInternalSnapshotName(snapshot->name)) return snapshot;
   return absl::NotFoundError(absl::StrCat("there is no snapshot ", name.ToString()));
 }
 
@@ -80,7 +80,7 @@ VolumeInfo PoolState::Describe(const VolumeRecord& record) const {
   info.created = record.created;
   info.state = set.health().ok() ? "online" : std::string(set.health().message());
   for (const auto& [id, snapshot] : catalogue().snapshots()) {
-    if (snapshot.volume == record.id) ++info.snapshots;
+    if (snapshot.volume == record.id && !IsInternalSnapshotName(snapshot.name)) ++info.snapshots;
   }
   const auto it = volumes.find(record.id);
   if (it != volumes.end()) {
@@ -196,7 +196,7 @@ std::vector<std::string> Pool::ExportNames() const {
   for (const auto& [id, volume] : catalogue.volumes()) names.push_back(volume.name);
   for (const auto& [id, snapshot] : catalogue.snapshots()) {
     const auto volume = catalogue.volumes().find(snapshot.volume);
-    if (volume == catalogue.volumes().end()) continue;
+    if (volume == catalogue.volumes().end() || IsInternalSnapshotName(snapshot.name)) continue;
     names.push_back(SnapshotName{volume->second.name, snapshot.name}.ToString());
   }
   return names;
@@ -225,6 +225,7 @@ absl::StatusOr<std::vector<SnapshotInfo>> Pool::Snapshots(
   }
   std::vector<SnapshotInfo> infos;
   for (const auto& [id, record] : state_->catalogue().snapshots()) {
+    if (IsInternalSnapshotName(record.name)) continue;
     if (only == nullptr || record.volume == only->id) infos.push_back(state_->Describe(record));
   }
   return infos;

@@ -127,6 +127,7 @@ absl::Status CheckEntry(const LogEntry& entry) {
   switch (entry.kind) {
     case EntryKind::kWrite:
     case EntryKind::kMoved:
+    case EntryKind::kFill:
       if (count == 0 || count > kMaxEntryBlocks || entry.block_crcs.size() != count) {
         return absl::InvalidArgumentError(
             absl::StrCat("an entry with payload has 1 to ", kMaxEntryBlocks,
@@ -149,6 +150,8 @@ absl::Status CheckEntry(const LogEntry& entry) {
     case EntryKind::kResyncBegin:
     case EntryKind::kResyncEnd:
     case EntryKind::kMovedZeros:
+    case EntryKind::kFillZeros:
+    case EntryKind::kResyncSpan:
       if (!entry.block_crcs.empty()) {
         return absl::InvalidArgumentError("checksums in an entry without payload");
       }

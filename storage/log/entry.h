@@ -28,16 +28,19 @@ enum class EntryKind : uint8_t {
   kMembership = 33,   // body: MembershipBody (R20, R21)
   kCatalogue = 34,    // body: the whole catalogue, or a piece of it (R17)
   kCut = 35,          // body: where recovery ended (R11); first record of an incarnation
-  kVoid = 36,         // body: volume, range of positions given up (R3)
-  kResyncBegin = 37,  // (R4)
-  kResyncEnd = 38,
-  kMoved = 39,       // payload moved by the cleaner; body: identities (M15)
-  kMovedZeros = 40,  // zero records logged again by the cleaner (M17)
+  kVoid = 36,         // body: where the stream of `volume` goes on, and where it had ended (R3)
+  kResyncBegin = 37,  // body: a piece of the goal's catalogue (R4, R29)
+  kResyncEnd = 38,    // the catalogue is the goal's now
+  kMoved = 39,        // payload moved by the cleaner; body: identities (M15)
+  kMovedZeros = 40,   // zero records logged again by the cleaner (M17)
+  kFill = 41,  // payload: an older write of `timeline`, with its position, filled in by a resync
+  kFillZeros = 42,   // the same of zeros; body: their ranges and positions
+  kResyncSpan = 43,  // body: the span that is filled
 };
 
 constexpr bool HasSeq(EntryKind kind) { return static_cast<uint8_t>(kind) < 32; }
 constexpr bool HasPayload(EntryKind kind) {
-  return kind == EntryKind::kWrite || kind == EntryKind::kMoved;
+  return kind == EntryKind::kWrite || kind == EntryKind::kMoved || kind == EntryKind::kFill;
 }
 
 struct LogEntry {

@@ -121,11 +121,17 @@ std::vector<SegmentNumber> SegmentTable::Release(const Frozen& frozen) {
     if (found == segments_.end()) continue;  // Released before.
     TF_CHECK(found->second.live_blocks == 0 && found->second.zero_blocks == 0)
         << "segment " << segment << " came back to life";
-    if (found->second.pins > 0) continue;
+    if (IsPinned(segment)) continue;
     segments_.erase(found);
     released.push_back(segment);
   }
   return released;
+}
+
+bool SegmentTable::IsPinned(SegmentNumber segment) const {
+  if (pinned_from_ != SegmentNumber() && segment >= pinned_from_) return true;
+  const auto found = segments_.find(segment);
+  return found != segments_.end() && found->second.pins > 0;
 }
 
 SegmentTable::Info& SegmentTable::Find(SegmentNumber segment) {

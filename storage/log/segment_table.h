@@ -51,6 +51,9 @@ class SegmentTable {
   // A pinned segment is not reused (M14, R16). Counted.
   void Pin(SegmentNumber segment);
   void Unpin(SegmentNumber segment);
+  // Pins this segment and all later ones, also those that are yet to come; 0: none. One at a time.
+  void PinFrom(SegmentNumber first) { pinned_from_ = first; }
+  bool IsPinned(SegmentNumber segment) const;
 
   // The changes of one segment since the last Freeze, in the order in which they happened.
   std::vector<LiveChange> ChangesOf(SegmentNumber segment) const;
@@ -92,6 +95,7 @@ class SegmentTable {
   uint64_t live_blocks_ = 0;
   SegmentNumber followed_;
   std::function<void(const LiveChange&)> on_change_;
+  SegmentNumber pinned_from_;
 };
 
 }  // namespace twofold

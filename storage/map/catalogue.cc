@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
@@ -46,6 +48,10 @@ bool IsCatalogueName(absl::string_view name) {
            return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' ||
                   c == '-';
          });
+}
+
+bool IsInternalSnapshotName(absl::string_view name) {
+  return absl::StartsWith(name, kInternalSnapshotPrefix) && IsCatalogueName(name.substr(1));
 }
 
 // ---- Applying -----------------------------------------------------------------------------------
@@ -191,7 +197,9 @@ absl::Status Catalogue::ApplySnapshot(const LogEntry& entry, const VolumeRecord&
   if (body.id == SnapshotId() || snapshots_.contains(body.id)) {
     return Contradiction(entry, absl::StrCat("snapshot id ", body.id.value(), " is not free"));
   }
-  if (!IsCatalogueName(body.name)) return Contradiction(entry, BadName(body.name));
+  if (!IsCatalogueName(body.name) && !IsInternalSnapshotName(body.name)) {
+    return Contradiction(entry, BadName(body.name));
+  }
   if (FindSnapshot(volume.id, body.name) != nullptr) {
     return Contradiction(entry, absl::StrCat("there is a snapshot ", body.name, " already"));
   }
@@ -309,6 +317,24 @@ void Catalogue::RemoveTimelines(const std::vector<TimelineId>& timelines) {
     TF_CHECK(!retained_.contains(id)) << id;
     if (found->second.parent != TimelineId()) Release(found->second.parent, found->second.fork);
     timelines_.erase(found);
+  }
+}
+
+void Catalogue::AddPin(PinRecord pin) {
+  const auto place =
+      std::lower_bound(pins_.begin(), pins_.end(), pin, [](const PinRecord& a, const PinRecord& b) {
+        return std::tie(a.timeline, a.position) < std::tie(b.timeline, b.position);
+      });
+  Retain(pin.timeline, pin.position);
+  pins_.insert(place, pin);
+}
+
+void Catalogue::RemovePins(const std::vector<PinRecord>& pins) {
+  for (const PinRecord& pin : pins) {
+    const auto found = std::find(pins_.begin(), pins_.end(), pin);
+    TF_CHECK(found != pins_.end()) << pin.timeline << " at " << pin.position;
+    pins_.erase(found);
+    Release(pin.timeline, pin.position);
   }
 }
 

@@ -100,6 +100,16 @@ struct StreamRecord {
   std::vector<Position> generations;  // the first position of each generation, ascending
 };
 
+// A retained point that no snapshot and no fork need hold: there are some only while a replica is
+// brought level (resync_plan.h).
+struct PinRecord {
+  TimelineId timeline;
+  Position position;
+  // The state that was there before the resync (R30), not a point of what is replayed.
+  bool old_state = false;
+  bool operator==(const PinRecord&) const = default;
+};
+
 // What a delete lets go: for the map, to free what nothing sees any more.
 struct FreedPoints {
   std::vector<TimelineId> timelines;  // gone altogether, children before parents
@@ -110,6 +120,9 @@ struct FreedPoints {
 // Whether a volume or snapshot may have this name: 1 to kMaxNameBytes of [A-Za-z0-9._-], not
 // beginning with '.' or '-'.
 bool IsCatalogueName(absl::string_view name);
+// The same for snapshots that the pool takes for itself, which are in no list: no name of a client.
+inline constexpr char kInternalSnapshotPrefix[] = ".resync-";
+bool IsInternalSnapshotName(absl::string_view name);
 
 class Catalogue {
  public:
@@ -123,15 +136,18 @@ class Catalogue {
   const std::map<SnapshotId, SnapshotRecord>& snapshots() const { return snapshots_; }
   const std::map<VolumeId, StreamRecord>& streams() const { return streams_; }
 
+  // Of a replica that is being brought level.
+  const std::vector<PinRecord>& pins() const { return pins_; }
+
   const VolumeRecord* FindVolume(const std::string& name) const;
   const SnapshotRecord* FindSnapshot(VolumeId volume, const std::string& name) const;
 
-  // The newest point of the timeline that must stay readable: a snapshot or a fork point;
+  // The newest point of the timeline that must stay readable: a snapshot, a fork point or a pin;
   // kFirstPosition when there is none. A run born after it that is overwritten is dead at once
   // (MAP_AND_SPACE M19, M20).
   Position NewestRetainedPoint(TimelineId timeline) const;
-  // The retained points of the timeline (snapshots, fork points of children), ascending, without
-  // duplicates.
+  // The retained points of the timeline (snapshots, fork points of children, pins), ascending,
+  // without duplicates.
   std::vector<Position> RetainedPoints(TimelineId timeline) const;
 
   // What Apply of the delete will let go. The snapshot or volume must be there.
@@ -156,6 +172,7 @@ class Catalogue {
 
  private:
   friend class CatalogueDecoder;
+  friend class CatalogueReplay;  // resync_plan.cc
 
   absl::Status CheckPosition(const LogEntry& entry) const;
   absl::Status ApplyToCatalogueStream(const LogEntry& entry);
@@ -172,6 +189,8 @@ class Catalogue {
   void AddTimeline(TimelineRecord timeline);
   void RemoveSnapshot(SnapshotId snapshot);
   void RemoveTimelines(const std::vector<TimelineId>& timelines);
+  void AddPin(PinRecord pin);  // not twice
+  void RemovePins(const std::vector<PinRecord>& pins);
   void Retain(TimelineId timeline, Position point);
   void Release(TimelineId timeline, Position point);
 
@@ -179,6 +198,7 @@ class Catalogue {
   std::map<TimelineId, TimelineRecord> timelines_;
   std::map<SnapshotId, SnapshotRecord> snapshots_;
   std::map<VolumeId, StreamRecord> streams_;
+  std::vector<PinRecord> pins_;  // by timeline and position
   VolumeId next_volume_id_{1};
   TimelineId next_timeline_id_{1};
   SnapshotId next_snapshot_id_{1};

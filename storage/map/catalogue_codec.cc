@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +16,7 @@ namespace {
 constexpr uint8_t kBodyVersion = 1;
 constexpr uint8_t kCatalogueVersion = 1;
 constexpr uint8_t kFlagBeforeRollback = 1;
+constexpr uint8_t kFlagOldState = 1;
 
 // Ids and positions in the forms that every record uses.
 class RecordWriter : public ByteWriter {
@@ -236,6 +238,13 @@ std::string Catalogue::Encode() const {
     writer.WriteVarint64(stream.generations.size());
     for (const Position& first : stream.generations) writer.WritePosition(first);
   }
+  if (pins_.empty()) return bytes;
+  writer.WriteVarint64(pins_.size());
+  for (const PinRecord& pin : pins_) {
+    writer.WriteId(pin.timeline);
+    writer.WritePosition(pin.position);
+    writer.WriteU8(pin.old_state ? kFlagOldState : 0);
+  }
   return bytes;
 }
 
@@ -252,13 +261,14 @@ class CatalogueDecoder {
     reader_.ReadId(&next.next_timeline_id_);
     reader_.ReadId(&next.next_snapshot_id_);
     reader_.ReadId(&next.next_group_id_);
-    const bool good =
-        ReadEach(&CatalogueDecoder::ReadVolume) && ReadEach(&CatalogueDecoder::ReadTimeline) &&
-        ReadEach(&CatalogueDecoder::ReadSnapshot) && ReadEach(&CatalogueDecoder::ReadStream) &&
-        reader_.finished() && CheckWhole() && result_.next_volume_id_ <= next.next_volume_id_ &&
-        result_.next_timeline_id_ <= next.next_timeline_id_ &&
-        result_.next_snapshot_id_ <= next.next_snapshot_id_ &&
-        result_.next_group_id_ <= next.next_group_id_;
+    const bool good = ReadEach(&CatalogueDecoder::ReadVolume) &&
+                      ReadEach(&CatalogueDecoder::ReadTimeline) &&
+                      ReadEach(&CatalogueDecoder::ReadSnapshot) &&
+                      ReadEach(&CatalogueDecoder::ReadStream) && ReadPins() && reader_.finished() &&
+                      CheckWhole() && result_.next_volume_id_ <= next.next_volume_id_ &&
+                      result_.next_timeline_id_ <= next.next_timeline_id_ &&
+                      result_.next_snapshot_id_ <= next.next_snapshot_id_ &&
+                      result_.next_group_id_ <= next.next_group_id_;
     if (!good) {
       return absl::DataLossError(
           absl::StrCat("the catalogue does not decode near byte ", reader_.position(),
@@ -347,7 +357,8 @@ class CatalogueDecoder {
         IsNext(result_.snapshots_, snapshot.id) && timeline != result_.timelines_.end() &&
         timeline->second.volume == snapshot.volume && result_.volumes_.contains(snapshot.volume) &&
         snapshot.position > timeline->second.opened &&
-        snapshot.position <= timeline->second.current_epoch && IsCatalogueName(snapshot.name) &&
+        snapshot.position <= timeline->second.current_epoch &&
+        (IsCatalogueName(snapshot.name) || IsInternalSnapshotName(snapshot.name)) &&
         result_.FindSnapshot(snapshot.volume, snapshot.name) == nullptr &&
         IsSize(snapshot.size_bytes) && distinct.size() == members.size() &&
         grouped == distinct.contains(snapshot.volume) && grouped == !members.empty();
@@ -383,6 +394,27 @@ class CatalogueDecoder {
     if (!known || !in_order || !covered) return false;
     result_.streams_[id] = std::move(stream);
     return true;
+  }
+
+  // Only where there are any.
+  bool ReadPins() {
+    if (reader_.finished()) return true;
+    return ReadEach(&CatalogueDecoder::ReadPin) && !result_.pins_.empty();
+  }
+
+  bool ReadPin() {
+    PinRecord pin;
+    reader_.ReadId(&pin.timeline);
+    reader_.ReadPosition(&pin.position);
+    pin.old_state = (reader_.ReadFlags(kFlagOldState) & kFlagOldState) != 0;
+    const auto timeline = result_.timelines_.find(pin.timeline);
+    const std::vector<PinRecord>& pins = result_.pins_;
+    const bool good = timeline != result_.timelines_.end() &&
+                      pin.position > timeline->second.opened &&
+                      (pins.empty() || std::tie(pins.back().timeline, pins.back().position) <
+                                           std::tie(pin.timeline, pin.position));
+    if (good) result_.AddPin(pin);
+    return good;
   }
 
   // What can only be asked when all is read.

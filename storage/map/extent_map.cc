@@ -315,6 +315,7 @@ void ExtentMap::Zero(TimelineId timeline, BlockRange range, Position position,
                      SegmentNumber where) {
   impl_->Zero(timeline, range, position, where);
 }
+void ExtentMap::Fill(TimelineId timeline, const Run& run) { impl_->Fill(timeline, run); }
 bool ExtentMap::crowded() const { return impl_->crowded(); }
 bool ExtentMap::checkpoint_due() const { return impl_->checkpoint_due(); }
 Task<absl::Status> ExtentMap::WaitForRoom() { return impl_->WaitForRoom(); }
@@ -331,6 +332,14 @@ void ExtentMap::BeforeSnapshotDelete(const SnapshotRecord& snapshot) {
 }
 void ExtentMap::BeforeVolumeDelete(VolumeId volume) { impl_->BeforeVolumeDelete(volume); }
 void ExtentMap::BeforeTimelineStart(VolumeId volume) { impl_->BeforeTimelineStart(volume); }
+void ExtentMap::BeforeCatalogueChange(const Catalogue& next) { impl_->BeforeCatalogueChange(next); }
+void ExtentMap::HoldReclaim(bool hold) { impl_->HoldReclaim(hold); }
+bool ExtentMap::has_tombstones_before_points() const {
+  return impl_->has_tombstones_before_points();
+}
+Task<absl::StatusOr<ResyncPage>> ExtentMap::ReadSpan(ResyncSpan span, std::string from) {
+  return impl_->ReadSpan(span, std::move(from));
+}
 bool ExtentMap::has_reclaim_work() const { return impl_->has_reclaim_work(); }
 Task<absl::Status> ExtentMap::ReclaimStep() { return impl_->ReclaimStep(); }
 uint64_t ExtentMap::reclaim_jobs() const { return impl_->reclaim_jobs(); }

@@ -24,6 +24,7 @@
 #include "storage/map/live_bitmap.h"
 #include "storage/map/metadata_store.h"
 #include "storage/map/moved_record.h"
+#include "storage/map/resync_plan.h"
 #include "storage/runtime/task.h"
 
 namespace twofold {
@@ -54,6 +55,11 @@ class ExtentMap {
   // explicit zero runs of the chunks that exist (R38, M7). Chunks never mapped get no entry.
   void Zero(TimelineId timeline, BlockRange range, Position position, SegmentNumber where);
 
+  // A run of the span that a resync fills (resync_plan.h), in the current epoch of `timeline`:
+  // newer than what the timeline shows there, though not than all that it was given. A zero run's
+  // address is where it is recorded.
+  void Fill(TimelineId timeline, const Run& run);
+
   // True when new batches should wait for WaitForRoom: too many partial chunks or tombstones, or
   // too much dirty.
   bool crowded() const;
@@ -78,6 +84,11 @@ class ExtentMap {
   // The same before a timeline start (rollback, clone into a new volume): what only the end of the
   // timeline left behind shows is freed. Nothing to do where a snapshot was taken at its end (P5).
   void BeforeTimelineStart(VolumeId volume);
+  // The same before a resync changes the catalogue to `next`, past what entries do.
+  void BeforeCatalogueChange(const Catalogue& next);
+  // While it is held nothing that a retained point of now sees goes away: reclaim jobs don't take
+  // effect.
+  void HoldReclaim(bool hold);
   // Whether ReclaimStep has something to do. Its work is bounded per step, survives crashes (it is
   // part of the checkpoints) and runs after the checkpoint that follows the delete.
   bool has_reclaim_work() const;
@@ -94,6 +105,12 @@ class ExtentMap {
   void TakeMovedZeros(SegmentNumber source, SegmentNumber target);
   // The source is done with: no chain leads through it.
   void FinishMoved(SegmentNumber source);
+  // Whether what a retained point shows may still change in memory, by a large trim that is older.
+  bool has_tombstones_before_points() const;
+  // Runs of a span of this map as a source, from the checkpoint: one must have been done since the
+  // span's end became a retained point, when has_tombstones_before_points was false, and reclaim
+  // is held since before. Pages of a bounded number of chunks, each chunk once.
+  Task<absl::StatusOr<ResyncPage>> ReadSpan(ResyncSpan span, std::string from);
 
   // Checkpoint (M9), one at a time: PrepareFreeze fetches the missing bases; Freeze, which does not
   // suspend, hands over everything that changed since the last one (chunks as merges or puts,

@@ -6,6 +6,7 @@
 //   extent_map_trim.cc     large trims: the pass that turns tombstones into zero runs
 //   extent_map_reclaim.cc  deleted snapshots and volumes
 //   extent_map_moved.cc    blocks that the cleaner has moved, and references to them
+//   extent_map_resync.cc   what a resync reads at its source and fills in at its target
 // What is pure and stands alone has files of its own: chunk_cache, space_accounting, tombstones,
 // reclaim_plan.
 //
@@ -51,6 +52,7 @@ class ExtentMap::Impl {
   Task<absl::Status> Load();
   void Insert(TimelineId timeline, const Run& run);
   void Zero(TimelineId timeline, BlockRange range, Position position, SegmentNumber where);
+  void Fill(TimelineId timeline, const Run& run);
   bool crowded() const;
   bool checkpoint_due() const;
   Task<absl::Status> WaitForRoom();
@@ -60,6 +62,10 @@ class ExtentMap::Impl {
   void BeforeSnapshotDelete(const SnapshotRecord& snapshot);
   void BeforeVolumeDelete(VolumeId volume);
   void BeforeTimelineStart(VolumeId volume);
+  void BeforeCatalogueChange(const Catalogue& next);
+  void HoldReclaim(bool hold) { reclaim_held_ = hold; }
+  bool has_tombstones_before_points() const;
+  Task<absl::StatusOr<ResyncPage>> ReadSpan(ResyncSpan span, std::string from);
   bool has_reclaim_work() const;
   Task<absl::Status> ReclaimStep();
   uint64_t reclaim_jobs() const;
@@ -221,6 +227,7 @@ class ExtentMap::Impl {
   std::map<TimelineId, TimelineRecord> departed_;  // gone from the catalogue, and still to be freed
   ReclaimCursor reclaim_;
   bool reclaiming_ = false;
+  bool reclaim_held_ = false;
   uint64_t reclaimed_since_freeze_ = 0;
 
   std::map<VolumeId, Position> loaded_up_to_;  // what the checkpoint that was loaded had applied

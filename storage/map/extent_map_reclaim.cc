@@ -416,7 +416,7 @@ void ExtentMap::Impl::FreezeJobs(MetadataBatch* batch) {
 
 void ExtentMap::Impl::TakeEffect(PendingJob* pending) {
   ReclaimJob& job = pending->job;
-  if (job.in_effect) return;
+  if (job.in_effect || reclaim_held_) return;
   if (job.kind == ReclaimJob::Kind::kTail &&
       (tombstones_.Any(job.timeline.id) || HasPartial(job.timeline.id))) {
     return;

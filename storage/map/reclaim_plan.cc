@@ -125,6 +125,36 @@ std::vector<ReclaimJob> PlanTimelineStart(const Catalogue& catalogue, VolumeId v
   return jobs;
 }
 
+std::vector<ReclaimJob> PlanCatalogueChange(const Catalogue& before, const Catalogue& after) {
+  std::vector<ReclaimJob> jobs;
+  const auto add_whole = [&before, &jobs](const TimelineRecord& timeline) {
+    jobs.push_back({.kind = ReclaimJob::Kind::kTail,
+                    .timeline = timeline,
+                    .previous = kFirstPosition,
+                    .point = {},
+                    .next = {},
+                    .points = before.RetainedPoints(timeline.id)});
+  };
+  // Children before parents: ids grow.
+  for (auto it = before.timelines().rbegin(); it != before.timelines().rend(); ++it) {
+    if (!after.timelines().contains(it->first)) add_whole(it->second);
+  }
+  for (const auto& [id, timeline] : before.timelines()) {
+    const auto stays = after.timelines().find(id);
+    if (stays == after.timelines().end()) continue;
+    const std::vector<Position> points = before.RetainedPoints(id);
+    const std::vector<Position> left = after.RetainedPoints(id);
+    const bool has_end = IsCurrent(before, timeline);
+    TimelinePlan plan(before, timeline, has_end, &jobs);
+    // With no point on it the catalogue keeps it for the next delete, as after a rollback.
+    if (has_end && !IsCurrent(after, stays->second) && !points.empty()) plan.DropEnd();
+    for (auto point = points.rbegin(); point != points.rend(); ++point) {
+      if (!std::binary_search(left.begin(), left.end(), *point)) plan.DropPoint(*point);
+    }
+  }
+  return jobs;
+}
+
 std::string EncodeReclaimJob(const ReclaimJob& job) {
   std::string bytes;
   ByteWriter writer(&bytes);

@@ -43,6 +43,9 @@ struct ReclaimJob {
 
   bool whole_timeline() const { return kind == Kind::kTail && previous == kFirstPosition; }
 };
+// A resync changes the catalogue from `before` to `after` (resync_plan.h): what only `before`
+// retains.
+std::vector<ReclaimJob> PlanCatalogueChange(const Catalogue& before, const Catalogue& after);
 
 std::string EncodeReclaimJob(const ReclaimJob& job);
 absl::StatusOr<ReclaimJob> DecodeReclaimJob(absl::string_view bytes);

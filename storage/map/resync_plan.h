@@ -11,17 +11,19 @@
 //   BeginReplay   snapshots, volumes and timelines that the goal does not have go; the state that
 //   is
 //                 there is pinned (R30); the timeline of the first span is there
-//   EndSpan       the span's retained point is there; its volume is complete up to it (R4); the
-//                 timeline of the next span is there
+//   OpenSpan      the timeline of the span is there
+//   EndSpan       the span's retained point is there; its volume is complete up to it (R4)
 //   CheckReplay   nothing of the goal is missing: it may take the place of the catalogue
 //
 // What each change lets go is planned by PlanCatalogueChange (reclaim_plan.h).
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "storage/base/types.h"
 #include "storage/map/catalogue.h"
 #include "storage/map/extent.h"
@@ -42,6 +44,10 @@ struct ResyncPage {
   std::string next;  // where the next page begins; empty: this was the last one
 };
 
+// The goal that a source is at, each volume's stream ending with the newest snapshot on its current
+// timeline. kFailedPrecondition: a volume has none.
+absl::StatusOr<Catalogue> MakeGoal(const Catalogue& source);
+
 // Whether what `target` has applied is a beginning of what `source` has (R1). kFailedPrecondition
 // with the volume and the positions where they part.
 absl::Status CheckCommonHistory(const Catalogue& source, const Catalogue& target);
@@ -50,12 +56,16 @@ absl::Status CheckCommonHistory(const Catalogue& source, const Catalogue& target
 std::vector<ResyncSpan> PlanResync(const Catalogue& catalogue, const Catalogue& goal);
 
 // `pin`: the current state of each volume that stays is pinned privately; for the first begin of a
-// resync.
-Catalogue BeginReplay(const Catalogue& catalogue, const Catalogue& goal, bool pin);
+// resync. kInvalidArgument: the goal is none. kFailedPrecondition: CheckCommonHistory.
+absl::StatusOr<Catalogue> BeginReplay(const Catalogue& catalogue, const Catalogue& goal, bool pin);
 
-// `span` was filled; `next` is the one after it, null for the last.
-Catalogue EndSpan(const Catalogue& catalogue, const Catalogue& goal, const ResyncSpan& span,
-                  const ResyncSpan* next);
+// `span` was filled: its retained point is there, and its volume complete up to it.
+void EndSpan(Catalogue* catalogue, const Catalogue& goal, const ResyncSpan& span);
+// The timeline of `span` is there, and its volume's current one. `LeftBy`: the volume that leaves
+// another timeline for it, of which the map is to be told before.
+std::optional<VolumeId> LeftBy(const Catalogue& catalogue, const Catalogue& goal,
+                               const ResyncSpan& span);
+void OpenSpan(Catalogue* catalogue, const Catalogue& goal, const ResyncSpan& span);
 
 // kDataLoss where the replay is not at the goal.
 absl::Status CheckReplay(const Catalogue& catalogue, const Catalogue& goal);

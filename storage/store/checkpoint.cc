@@ -10,8 +10,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "storage/base/bytes.h"
-#include "storage/base/crc32c.h"
 #include "storage/base/limits.h"
 #include "storage/base/log.h"
 #include "storage/base/status_macros.h"
@@ -54,6 +52,7 @@ Task<absl::Status> Store::WriteCheckpoint() {
   frozen.batch.push_back(
       {MetadataWrite::Kind::kPut, MetaKey(kCheckpointName), EncodeCheckpoint(record)});
   frozen.batch.push_back({MetadataWrite::Kind::kPut, MetaKey(kCatalogueName), catalogue_.Encode()});
+  AppendResyncState(&frozen.batch);
   entries_since_checkpoint_ = 0;
   blocks_since_checkpoint_ = 0;
 
@@ -80,15 +79,9 @@ Task<absl::Status> Store::LogWholeCatalogue() {
   absl::Status status = co_await AppendOwn(EntryKind::kMembership, EncodeMembership(attach));
   TF_CO_RETURN_IF_ERROR(status);
 
-  const std::string whole = catalogue_.Encode();
-  constexpr size_t kPieceBytes = kMaxEntryBodyBytes - 16;
-  CataloguePiece piece;
-  piece.count = static_cast<uint32_t>((whole.size() + kPieceBytes - 1) / kPieceBytes);
-  piece.crc = Crc32c(AsBytes(whole));
   std::vector<Task<absl::Status>> appends;
-  for (piece.index = 0; piece.index < piece.count; ++piece.index) {
-    piece.bytes = whole.substr(piece.index * kPieceBytes, kPieceBytes);
-    appends.push_back(AppendOwn(EntryKind::kCatalogue, EncodeCataloguePiece(piece)));
+  for (std::string& piece : EncodeCataloguePieces(catalogue_.Encode())) {
+    appends.push_back(AppendOwn(EntryKind::kCatalogue, std::move(piece)));
   }
   const std::vector<absl::Status> statuses = co_await WhenAll(std::move(appends));
   co_return FirstError(statuses);

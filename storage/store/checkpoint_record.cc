@@ -117,6 +117,19 @@ std::string EncodeCataloguePiece(const CataloguePiece& piece) {
   return body;
 }
 
+std::vector<std::string> EncodeCataloguePieces(const std::string& whole) {
+  constexpr size_t kPieceBytes = kMaxEntryBodyBytes - 16;
+  CataloguePiece piece;
+  piece.count = static_cast<uint32_t>((whole.size() + kPieceBytes - 1) / kPieceBytes);
+  piece.crc = Crc32c(AsBytes(whole));
+  std::vector<std::string> pieces;
+  for (piece.index = 0; piece.index < piece.count; ++piece.index) {
+    piece.bytes = whole.substr(piece.index * kPieceBytes, kPieceBytes);
+    pieces.push_back(EncodeCataloguePiece(piece));
+  }
+  return pieces;
+}
+
 absl::StatusOr<CataloguePiece> DecodeCataloguePiece(absl::string_view body) {
   ByteReader reader(body);
   CataloguePiece piece;

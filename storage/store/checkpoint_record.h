@@ -53,6 +53,8 @@ struct CataloguePiece {
   std::string bytes;
 };
 std::string EncodeCataloguePiece(const CataloguePiece& piece);
+// All pieces of an encoded catalogue, each encoded.
+std::vector<std::string> EncodeCataloguePieces(const std::string& whole);
 absl::StatusOr<CataloguePiece> DecodeCataloguePiece(absl::string_view body);
 
 }  // namespace twofold

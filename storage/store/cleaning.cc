@@ -45,7 +45,7 @@ bool Store::HasReleasable() const {
   for (const auto& [segment, info] : table_.segments()) {
     if (segment >= before) break;
     if (info.state == SegmentState::kSealed && info.live_blocks == 0 && info.zero_blocks == 0 &&
-        info.pins == 0) {
+        !table_.IsPinned(segment)) {
       return true;
     }
   }

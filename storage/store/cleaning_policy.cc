@@ -27,7 +27,7 @@ std::optional<SegmentNumber> ChooseSegmentToClean(const SegmentTable& table,
   double best_score = 0;
   for (const auto& [segment, info] : table.segments()) {
     if (segment >= choice.before) break;
-    if (info.state != SegmentState::kSealed || info.pins > 0) continue;
+    if (info.state != SegmentState::kSealed || table.IsPinned(segment)) continue;
     if (info.live_blocks == 0 && info.zero_blocks == 0) continue;  // The next checkpoint frees it.
     if (choice.left_alone != nullptr && choice.left_alone->contains(segment)) continue;
     const uint64_t cost = CleaningCost(info.live_blocks, info.zero_blocks);

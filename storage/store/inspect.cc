@@ -194,6 +194,12 @@ const char* KindName(EntryKind kind) {
       return "moved";
     case EntryKind::kMovedZeros:
       return "moved-zeros";
+    case EntryKind::kFill:
+      return "fill";
+    case EntryKind::kFillZeros:
+      return "fill-zeros";
+    case EntryKind::kResyncSpan:
+      return "resync-span";
   }
   return "unknown";
 }
@@ -252,6 +258,10 @@ void DumpCatalogue(const Catalogue& catalogue, const Line& line) {
                       ", generations ",
                       absl::StrJoin(stream.generations, " ",
                                     [](std::string* out, Position p) { out->append(ToText(p)); })));
+  }
+  for (const PinRecord& pin : catalogue.pins()) {
+    line(absl::StrCat("pin: timeline ", pin.timeline.value(), " at ", ToText(pin.position),
+                      pin.old_state ? ", the state before the resync" : ", of the resync"));
   }
 }
 

@@ -9,6 +9,7 @@
 #include "storage/base/limits.h"
 #include "storage/base/log.h"
 #include "storage/base/status_macros.h"
+#include "storage/store/resync_record.h"
 #include "storage/store/segment_pin.h"
 #include "storage/store/store.h"
 
@@ -152,28 +153,45 @@ Task<absl::StatusOr<std::vector<TailEntry>>> Store::ReadTail(VolumeId volume, Po
                                                              size_t max_bytes) {
   // Usually the tail is uncommitted, and so in memory. After a loss of power under ack=written the
   // other copy may lack what was committed: that is still in the log while its segments are.
-  std::vector<std::pair<LogEntry, LogAddress>> found;
+  struct Found {
+    LogEntry entry;
+    LogAddress payload;
+    SegmentNumber segment;
+  };
+  std::vector<Found> found;
+  const SegmentNumber first = FirstSegmentOfTail(volume, after);
+  uint64_t found_blocks = 0;
   for (SegmentNumber segment : log_->Segments()) {
-    if (!table_.segments().contains(segment)) continue;
+    if (segment < first || !table_.segments().contains(segment)) continue;
+    // What is kept for a resync is read on and on: no further than this call can use.
+    if (first != SegmentNumber() && found_blocks * kBlockSize > max_bytes) break;
     const SegmentPin pin(&table_, segment);
     absl::StatusOr<std::vector<LoggedBatch>> batches = co_await log_->ReadSegment(segment);
     TF_CO_RETURN_IF_ERROR(batches);
     for (const LoggedBatch& batch : *batches) {
       for (const LoggedBatch::Item& item : batch.items) {
-        if (!HasSeq(item.entry.kind) || item.entry.volume != volume) continue;
-        if (item.entry.position <= after) continue;
-        found.emplace_back(item.entry, item.payload);
+        if (item.entry.volume != volume) continue;
+        if (item.entry.kind == EntryKind::kVoid) {
+          // What was given up is no part of the history (R3).
+          TF_CO_ASSIGN_OR_RETURN(const VoidBody given_up, DecodeVoid(item.entry.body));
+          std::erase_if(found, [&given_up](const Found& one) {
+            return one.entry.position > given_up.common;
+          });
+        }
+        if (!HasSeq(item.entry.kind) || item.entry.position <= after) continue;
+        found.push_back({item.entry, item.payload, segment});
+        found_blocks += item.entry.block_crcs.size();
       }
     }
   }
-  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
-    return std::tie(a.first.position, a.second) < std::tie(b.first.position, b.second);
+  std::sort(found.begin(), found.end(), [](const Found& a, const Found& b) {
+    return std::tie(a.entry.position, a.payload) < std::tie(b.entry.position, b.payload);
   });
 
   std::vector<TailEntry> tail;
   Position last = after;
   size_t bytes = 0;
-  for (auto& [entry, payload] : found) {
+  for (auto& [entry, payload, segment] : found) {
     if (entry.position == last) continue;  // logged twice: a copy
     if (entry.position.seq.value() != last.seq.value() + 1) {
       co_return absl::DataLossError(
@@ -188,10 +206,12 @@ Task<absl::StatusOr<std::vector<TailEntry>>> Store::ReadTail(VolumeId volume, Po
       if (bytes + data.size() > max_bytes && !tail.empty()) break;
       bytes += data.size();
       const Run run{entry.range, RunKind::kData, entry.position, payload, entry.block_crcs};
-      absl::Status status = co_await ReadRun(run, data.span());
+      // Where it was logged, whatever the cleaner has made of it since.
+      absl::Status status = co_await ReadPlaced(run, data.span());
       TF_CO_RETURN_IF_ERROR(status);
     }
     tail.push_back({std::move(entry), std::move(data)});
+    if (first != SegmentNumber() && source_.status.ok()) source_.marks[volume] = {last, segment};
   }
   co_return tail;
 }

@@ -121,6 +121,8 @@ Task<absl::Status> Store::LoadCheckpoint() {
   if (options_.read_only) checkpoint_catalogue_ = catalogue_;
   for (const auto& [volume, stream] : catalogue_.streams())
     streams_.Restore(volume, stream.applied);
+  absl::Status status = co_await LoadResyncState();
+  TF_CO_RETURN_IF_ERROR(status);
   co_return co_await map_->Load();
 }
 

@@ -14,6 +14,11 @@ namespace twofold {
 namespace {
 
 constexpr int kMaxReclaimsForRoom = 1000;
+// Records of the store's own for which room was reserved.
+bool TakesRoom(EntryKind kind) {
+  return kind == EntryKind::kMoved || kind == EntryKind::kMovedZeros || kind == EntryKind::kFill ||
+         kind == EntryKind::kFillZeros;
+}
 
 }  // namespace
 
@@ -121,6 +126,10 @@ Task<absl::Status> Store::Reserve(BlockCount blocks, uint64_t entries, RoomFor u
     --waiting_for_room_;
     TF_CO_RETURN_IF_ERROR(gained);
     if (*gained) continue;
+    if (GiveUpPin()) {
+      tries_left = 2;
+      continue;
+    }
     // What deletes left to do comes back checkpoint by checkpoint.
     if (map_->reclaim_jobs() == 0 || --reclaims_left == 0) break;
     tries_left = 1;
@@ -142,6 +151,10 @@ Task<absl::Status> Store::Append(Generation generation, const LogEntry& entry,
                                               " is sealed at generation ", fence_.value(),
                                               ", this head has ", generation.value()));
   }
+  if (resyncing()) {
+    co_return absl::FailedPreconditionError(
+        absl::StrCat("set ", superblock_.set_name, " is being brought level"));
+  }
   TF_CO_RETURN_IF_ERROR(streams_.Admit(entry.volume, entry.position));
   absl::StatusOr<LogAddress> logged = co_await log_->Append(entry, payload, durability);
   co_return logged.status();
@@ -156,7 +169,7 @@ void Store::OnLogged(const LoggedBatch& batch) {
       streams_.Add(item.entry, item.payload, batch.start);
       continue;
     }
-    if (item.entry.kind == EntryKind::kMoved || item.entry.kind == EntryKind::kMovedZeros) {
+    if (TakesRoom(item.entry.kind)) {
       room_.Settle(BlockCount(item.entry.block_crcs.size()), 1);
     }
     const absl::Status status = NoteOwnRecord(item, batch.start);
@@ -199,9 +212,20 @@ absl::Status Store::NoteOwnRecord(const LoggedBatch::Item& item, const LogPositi
       return NoteMoved(item);
     case EntryKind::kMovedZeros:
       return NoteMovedZeros(item, batch.segment);
+    case EntryKind::kVoid:
+      return NoteVoid(entry);
+    case EntryKind::kResyncBegin:
+      return NoteGoalPiece(entry);
+    case EntryKind::kFill:
+      return NoteFill(item);
+    case EntryKind::kFillZeros:
+      return NoteFillZeros(entry, batch.segment);
+    case EntryKind::kResyncSpan:
+      return NoteSpan(entry);
+    case EntryKind::kResyncEnd:
+      return NoteResyncEnd();
     default:
-      // Cuts say where an earlier recovery ended; the other kinds belong to releases that can
-      // resync.
+      // Cuts say where an earlier recovery ended.
       return absl::OkStatus();
   }
 }

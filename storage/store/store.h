@@ -32,6 +32,7 @@
 #include "storage/map/live_bitmap.h"
 #include "storage/map/metadata_store.h"
 #include "storage/map/moved_record.h"
+#include "storage/map/resync_plan.h"
 #include "storage/runtime/cancel.h"
 #include "storage/runtime/sync.h"
 #include "storage/runtime/task.h"
@@ -127,6 +128,21 @@ class Store {
                                                         BlockRange range, size_t max_extents);
   Task<absl::StatusOr<std::vector<TailEntry>>> ReadTail(VolumeId volume, Position after,
                                                         size_t max_bytes);
+
+  // Contracts: Replica::PinForResync and what follows it there. resync.cc.
+  Task<absl::Status> PinForResync();
+  void UnpinForResync();
+  absl::Status resync_pin() const { return source_.status; }
+  Task<absl::Status> PrepareSpans();
+  Task<absl::StatusOr<ResyncPage>> ReadSpan(ResyncSpan span, std::string from);
+  Task<absl::Status> VoidTails(Generation generation);
+  Task<absl::StatusOr<std::vector<ResyncSpan>>> BeginResync(Generation generation, Catalogue goal);
+  Task<absl::StatusOr<std::vector<Run>>> Lacking(TimelineId timeline, std::vector<Run> runs);
+  Task<absl::Status> Fill(Generation generation, TimelineId timeline, std::vector<Run> runs,
+                          absl::Span<const std::byte> payload);
+  Task<absl::Status> EndSpan(Generation generation, ResyncSpan span);
+  Task<absl::Status> EndResync(Generation generation);
+  bool resyncing() const { return resync_ != nullptr; }
 
   // Reads the blocks of one run (at most kMaxEntryBlocks), wherever they lie now, and checks them:
   // kDataLoss with the place (P7). kNotFound: its place was given back since the run was looked up;
@@ -231,6 +247,24 @@ class Store {
   Task<absl::Status> MakeRoom();
   Task<absl::Status> RelieveMap();
 
+  // resync.cc
+  bool GiveUpPin();
+  SegmentNumber FirstSegmentOfTail(VolumeId volume, Position after) const;
+  absl::Status CheckTarget(Generation generation) const;
+  absl::Status CheckFilled(const LogEntry& entry) const;
+  Task<absl::Status> AppendRecord(LogEntry entry, absl::Span<const std::byte> payload,
+                                  Durability durability);
+  absl::Status NoteVoid(const LogEntry& entry);
+  absl::Status NoteGoalPiece(const LogEntry& entry);
+  absl::Status NoteFill(const LoggedBatch::Item& item);
+  absl::Status NoteFillZeros(const LogEntry& entry, SegmentNumber where);
+  absl::Status NoteSpan(const LogEntry& entry);
+  absl::Status NoteResyncEnd();
+  void ChangeCatalogue(Catalogue next);
+  void OpenNextSpan();
+  void AppendResyncState(MetadataBatch* batch);
+  Task<absl::Status> LoadResyncState();
+
   // reader.cc
   Task<absl::Status> ReadPlaced(Run run, absl::Span<std::byte> into);
   Task<absl::StatusOr<std::vector<Piece>>> LookupPieces(TimelineId timeline, Position as_of,
@@ -311,6 +345,29 @@ class Store {
   uint64_t segments_freed_ = 0;
   MonoNanos next_write_at_ = 0;  // slowed down
   CancelSource pauses_;
+  // As the source of a resync: what is kept for it.
+  struct ResyncSource {
+    absl::Status status = absl::UnavailableError("no resync reads from here");
+    SegmentNumber log_from;
+    // Where to look for what comes after a position of a stream, so that reading a tail again and
+    // again does not begin at the log's beginning each time.
+    struct Mark {
+      Position position;
+      SegmentNumber segment;
+    };
+    std::map<VolumeId, Mark> marks;
+  };
+  ResyncSource source_;
+
+  // As the target, from `resync begin` to `resync end` (R4).
+  struct ResyncTarget {
+    Catalogue goal;
+    std::vector<ResyncSpan> spans;  // of which those before `next` are filled
+    size_t next = 0;
+  };
+  std::unique_ptr<ResyncTarget> resync_;
+  bool resync_changed_ = false;  // since the last checkpoint: its goal, or that there is one
+  std::string goal_pieces_;      // while they come
 
   // Background: one loop, woken by what makes a checkpoint or reclaim due.
   bool stopping_ = false;

@@ -26,6 +26,16 @@ void Streams::Restore(VolumeId volume, Position applied) {
   stream.committed = applied;
 }
 
+void Streams::Void(VolumeId volume) {
+  Stream& stream = streams_[volume];
+  while (!stream.pending.empty() && stream.pending.back().entry.position > stream.committed) {
+    if (IsRecord(stream.pending.back().entry)) --stream.pending_records;
+    stream.pending.pop_back();
+    --pending_entries_;
+  }
+  stream.sent = stream.committed;
+}
+
 absl::Status Streams::Admit(VolumeId volume, Position position) {
   Stream& stream = streams_[volume];
   if (position <= stream.sent) {

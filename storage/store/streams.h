@@ -38,6 +38,10 @@ class Streams {
   void Restore(VolumeId volume, Position applied);
   void Forget(VolumeId volume) { streams_.erase(volume); }
 
+  // Gives up what is pending of the stream (R3): it goes on behind the last entry that is
+  // committed. No append of it is under way.
+  void Void(VolumeId volume);
+
   // Before an entry is given to the log: it must follow the stream's last one. kAlreadyExists for a
   // duplicate (R31), kInvalidArgument for a gap or a step back.
   absl::Status Admit(VolumeId volume, Position position);

@@ -1,0 +1,294 @@
+#include "replication/pair/resync.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "storage/base/limits.h"
+#include "storage/base/log.h"
+#include "storage/base/status_macros.h"
+#include "storage/io/aligned_bytes.h"
+#include "storage/runtime/executor.h"
+#include "storage/runtime/sync.h"
+
+namespace twofold {
+namespace {
+
+// Payload of the source's log read at a time; what sending the tail holds in memory.
+constexpr size_t kTailStepBytes = size_t{4} << 20;
+constexpr int64_t kRateWindowNanos = 5 * kNanosPerSecond;
+constexpr int64_t kPauseNanos = 5 * kNanosPerMilli;
+// Clients that suffer all the time slow a resync down, they don't stop it: it is what protects them
+// against the next failure.
+constexpr int kMaxPauses = 20;
+
+constexpr int64_t kFirstBackoffNanos = 5 * kNanosPerSecond;
+constexpr unsigned kMaxBackoffDoublings = 6;  // over five minutes
+
+uint64_t BlocksOf(const std::vector<Run>& runs) {
+  uint64_t blocks = 0;
+  for (const Run& run : runs) {
+    if (run.kind == RunKind::kData) blocks += run.range.count.value();
+  }
+  return blocks;
+}
+
+// The first of `runs`, until their data is one piece; takes them out.
+std::vector<Run> TakePiece(std::vector<Run>* runs) {
+  std::vector<Run> piece;
+  uint64_t blocks = 0;
+  size_t taken = 0;
+  for (; taken < runs->size(); ++taken) {
+    const Run& run = (*runs)[taken];
+    if (run.kind == RunKind::kData) {
+      if (blocks + run.range.count.value() > kMaxEntryBlocks) break;
+      blocks += run.range.count.value();
+    }
+    piece.push_back(run);
+  }
+  runs->erase(runs->begin(), runs->begin() + static_cast<ptrdiff_t>(taken));
+  return piece;
+}
+
+uint64_t Length(const ResyncSpan& span) {
+  const uint64_t from = span.after.seq.value();
+  const uint64_t to = span.as_of.seq.value();
+  return to > from ? to - from : 1;
+}
+
+// Reads one run's blocks as the span's end shows them: that is this run, whatever comes meanwhile.
+Task<absl::Status> ReadBlocks(Replica* source, ResyncSpan span, BlockRange range,
+                              absl::Span<std::byte> into) {
+  absl::StatusOr<std::vector<BlockExtent>> extents =
+      co_await source->Read(span.timeline, span.as_of, range, into);
+  co_return extents.status();
+}
+
+Task<absl::Status> AppendAll(Replica* target, Generation generation,
+                             absl::Span<const TailEntry> entries) {
+  BlockCount blocks;
+  for (const TailEntry& tail : entries) blocks += BlockCount(tail.entry.block_crcs.size());
+  absl::Status status = co_await target->Reserve(blocks, entries.size(), RoomFor::kRecord);
+  TF_CO_RETURN_IF_ERROR(status);
+  std::vector<Task<absl::Status>> appends;
+  for (const TailEntry& tail : entries) {
+    appends.push_back(
+        target->Append(generation, tail.entry, tail.payload.span(), Durability::kDurable));
+  }
+  const std::vector<absl::Status> results = co_await WhenAll(std::move(appends));
+  co_return FirstError(results);
+}
+
+}  // namespace
+
+const char* ResyncPhaseName(ResyncProgress::Phase phase) {
+  switch (phase) {
+    case ResyncProgress::Phase::kWaiting:
+      return "waiting";
+    case ResyncProgress::Phase::kFilling:
+      return "filling";
+    case ResyncProgress::Phase::kTail:
+      return "catching up";
+    case ResyncProgress::Phase::kJoining:
+      return "joining";
+    case ResyncProgress::Phase::kDone:
+      return "done";
+    case ResyncProgress::Phase::kFailed:
+      return "failed";
+  }
+  return "unknown";
+}
+
+Resync::Resync(Replica* source, Replica* target, Generation generation, ResyncOptions options)
+    : source_(source), target_(target), generation_(generation), options_(std::move(options)) {
+  progress_.target_set = target->set_name();
+}
+
+void Resync::SetPhase(ResyncProgress::Phase phase, std::string what) {
+  progress_.phase = phase;
+  progress_.what = std::move(what);
+}
+
+Task<absl::Status> Resync::FillTo(Catalogue goal) {
+  progress_.started_nanos = Executor::Current().Now();
+  rate_ = {progress_.started_nanos, 0};
+  SetPhase(ResyncProgress::Phase::kFilling, "comparing");
+  absl::Status status = co_await target_->VoidTails(generation_);
+  TF_CO_RETURN_IF_ERROR(status);
+  status = co_await source_->PrepareSpans();
+  TF_CO_RETURN_IF_ERROR(status);
+  const Catalogue& described = goal;
+  sent_.clear();
+  for (const auto& [volume, stream] : described.streams()) sent_[volume] = stream.applied;
+  const absl::StatusOr<std::vector<ResyncSpan>> spans =
+      co_await target_->BeginResync(generation_, goal);
+  TF_CO_RETURN_IF_ERROR(spans);
+  whole_ = 0;
+  filled_ = 0;
+  for (const ResyncSpan& span : *spans) whole_ += static_cast<double>(Length(span));
+  TF_LOG(INFO) << "set " << target_->set_name() << ": resync from set " << source_->set_name()
+               << " begins, " << spans->size() << " spans";
+  for (const ResyncSpan& span : *spans) {
+    const TimelineRecord& timeline = described.timelines().at(span.timeline);
+    const auto volume = described.volumes().find(timeline.volume);
+    SetPhase(ResyncProgress::Phase::kFilling,
+             volume == described.volumes().end() ? "what clones stand on" : volume->second.name);
+    const uint64_t blocks =
+        volume == described.volumes().end() ? 0 : volume->second.size_bytes / kBlockSize;
+    status = co_await FillSpan(span, blocks);
+    TF_CO_RETURN_IF_ERROR(status);
+    status = co_await target_->EndSpan(generation_, span);
+    TF_CO_RETURN_IF_ERROR(status);
+    filled_ += static_cast<double>(Length(span));
+  }
+  status = co_await target_->EndResync(generation_);
+  TF_CO_RETURN_IF_ERROR(status);
+  SetPhase(ResyncProgress::Phase::kTail, "what was written since it began");
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> Resync::FillSpan(ResyncSpan span, uint64_t volume_blocks) {
+  AlignedBytes buffer(kMaxEntryBlocks * kBlockSize);
+  double within = 0;
+  std::string from;
+  do {
+    absl::StatusOr<ResyncPage> page = co_await source_->ReadSpan(span, from);
+    TF_CO_RETURN_IF_ERROR(page);
+    from = page->next;
+    if (page->runs.empty()) continue;
+    if (volume_blocks > 0) {
+      const uint64_t end = page->runs.back().range.end().value();
+      within = std::max(
+          within, std::min(1.0, static_cast<double>(end) / static_cast<double>(volume_blocks)));
+    }
+    absl::StatusOr<std::vector<Run>> lacking =
+        co_await target_->Lacking(span.timeline, std::move(page->runs));
+    TF_CO_RETURN_IF_ERROR(lacking);
+    while (!lacking->empty()) {
+      std::vector<Run> piece = TakePiece(&*lacking);
+      absl::Status status = co_await FillPiece(span, std::move(piece), &buffer);
+      TF_CO_RETURN_IF_ERROR(status);
+    }
+    Estimate(within * static_cast<double>(Length(span)));
+  } while (!from.empty());
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> Resync::FillPiece(ResyncSpan span, std::vector<Run> runs, AlignedBytes* buffer) {
+  const uint64_t bytes = BlocksOf(runs) * kBlockSize;
+  const absl::Span<std::byte> payload = buffer->span().first(bytes);
+  std::vector<Task<absl::Status>> reads;
+  size_t at = 0;
+  for (const Run& run : runs) {
+    if (run.kind != RunKind::kData) continue;
+    const size_t length = run.range.count.value() * kBlockSize;
+    reads.push_back(ReadBlocks(source_, span, run.range, payload.subspan(at, length)));
+    at += length;
+  }
+  const std::vector<absl::Status> results = co_await WhenAll(std::move(reads));
+  TF_CO_RETURN_IF_ERROR(FirstError(results));
+  // The versions that were read are those that were meant only while the pin held.
+  TF_CO_RETURN_IF_ERROR(source_->resync_pin());
+  co_await Pace(bytes);
+  absl::Status status =
+      co_await target_->Fill(generation_, span.timeline, std::move(runs), payload);
+  if (status.ok()) Count(bytes);
+  co_return status;
+}
+
+Task<absl::StatusOr<Resync::Sent>> Resync::SendTail() {
+  // The catalogue's stream first: it makes the volumes that the others are of.
+  Sent all;
+  std::vector<VolumeId> volumes = {kCatalogueVolume};
+  for (const auto& [volume, record] : source_->catalogue().volumes()) volumes.push_back(volume);
+  for (const VolumeId volume : volumes) {
+    absl::StatusOr<Sent> sent = co_await SendStream(volume);
+    TF_CO_RETURN_IF_ERROR(sent);
+    all.bytes += sent->bytes;
+    all.entries += sent->entries;
+  }
+  co_return all;
+}
+
+// Only what is committed: that stays, whatever happens to the source (R2).
+Task<absl::StatusOr<Resync::Sent>> Resync::SendStream(VolumeId volume) {
+  Sent sent;
+  const auto stream = source_->catalogue().streams().find(volume);
+  const bool known = volume == kCatalogueVolume || target_->catalogue().volumes().contains(volume);
+  // Deleted meanwhile, or made after the catalogue's turn.
+  if (stream == source_->catalogue().streams().end() || !known) co_return sent;
+  const Position end = stream->second.applied;
+  Position& at = sent_[volume];
+  if (end <= at) co_return sent;
+  absl::StatusOr<std::vector<TailEntry>> tail =
+      co_await source_->ReadTail(volume, at, kTailStepBytes);
+  if (!tail.ok()) {
+    // Its log may have been deleted with the volume while it was read.
+    if (!source_->catalogue().streams().contains(volume)) co_return sent;
+    co_return tail.status();
+  }
+  while (!tail->empty() && tail->back().entry.position > end) tail->pop_back();
+  if (tail->empty()) {
+    co_return absl::UnavailableError(
+        absl::StrCat("set ", source_->set_name(), ": the log of volume ", volume.value(),
+                     " does not show what was committed; the resync begins again"));
+  }
+  for (const TailEntry& entry : *tail) sent.bytes += entry.payload.size();
+  sent.entries = tail->size();
+  co_await Pace(sent.bytes);
+  absl::Status status = co_await AppendAll(target_, generation_, *tail);
+  TF_CO_RETURN_IF_ERROR(status);
+  sent_[volume] = tail->back().entry.position;
+  target_->Commit(volume, tail->back().entry.position);
+  Count(sent.bytes);
+  progress_.bytes_total = std::max(progress_.bytes_total, progress_.bytes_done);
+  co_return sent;
+}
+
+Task<void> Resync::Pace(uint64_t bytes) {
+  for (int i = 0; i < kMaxPauses && options_.foreground_suffers && options_.foreground_suffers();
+       ++i) {
+    co_await SleepFor(kPauseNanos);
+  }
+  if (options_.rate_bytes_per_second == 0 || bytes == 0) co_return;
+  const int64_t now = Executor::Current().Now();
+  const int64_t due = std::max(now, next_send_nanos_);
+  next_send_nanos_ =
+      due + static_cast<int64_t>(static_cast<double>(bytes) * kNanosPerSecond /
+                                 static_cast<double>(options_.rate_bytes_per_second));
+  if (due > now) co_await SleepFor(due - now);
+}
+
+void Resync::Count(uint64_t bytes) {
+  progress_.bytes_done += bytes;
+  rate_.bytes += bytes;
+  const int64_t now = Executor::Current().Now();
+  const int64_t elapsed = std::max<int64_t>(1, now - rate_.since_nanos);
+  progress_.bytes_per_second = static_cast<uint64_t>(
+      static_cast<double>(rate_.bytes) * kNanosPerSecond / static_cast<double>(elapsed));
+  if (elapsed < kRateWindowNanos) return;
+  // Half of what was goes on counting, so that the figure moves smoothly.
+  rate_ = {now - elapsed / 2, rate_.bytes / 2};
+}
+
+// What was sent for the part of the history that is done tells what the rest will take; never more
+// than all that the source holds.
+void Resync::Estimate(double within) {
+  const double done = (filled_ + within) / std::max(1.0, whole_);
+  const uint64_t live = source_->status().live_blocks * kBlockSize;
+  uint64_t total = live;
+  if (done > 0) {
+    total = std::min(live, static_cast<uint64_t>(static_cast<double>(progress_.bytes_done) / done));
+  }
+  progress_.bytes_total = std::max(total, progress_.bytes_done);
+  const uint64_t left = progress_.bytes_total - progress_.bytes_done;
+  progress_.seconds_left = progress_.bytes_per_second == 0 ? 0 : left / progress_.bytes_per_second;
+}
+
+int64_t ResyncBackoff::NextDelayNanos() {
+  const int64_t delay = kFirstBackoffNanos << std::min(failures_, kMaxBackoffDoublings);
+  ++failures_;
+  return delay;
+}
+
+}  // namespace twofold

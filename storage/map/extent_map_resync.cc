@@ -1,0 +1,90 @@
+// What a resync reads at its source, and what it fills in at its target (resync_plan.h).
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "storage/base/check.h"
+#include "storage/base/status_macros.h"
+#include "storage/map/extent_map_impl.h"
+#include "storage/map/key_codec.h"
+
+namespace twofold {
+namespace {
+
+constexpr size_t kPageChunks = 64;  // versions looked at for one page
+
+}  // namespace
+
+// ---- The source ---------------------------------------------------------------------------------
+
+bool ExtentMap::Impl::has_tombstones_before_points() const {
+  for (const auto& [id, timeline] : catalogue_.timelines()) {
+    const std::vector<PendingTombstone>& tombstones = tombstones_.Of(id);
+    if (!tombstones.empty() && tombstones.front().position < catalogue_.NewestRetainedPoint(id)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// The version index leads to the chunks that were changed in the span. What a point shows of a
+// chunk is its newest version before it; the versions of the span that others hide are passed over,
+// so each chunk comes once. An entry above `after` went into an epoch that was opened by the newest
+// point at or below `after`, or later.
+Task<absl::StatusOr<ResyncPage>> ExtentMap::Impl::ReadSpan(ResyncSpan span, std::string from) {
+  TF_CHECK(reclaim_held_);
+  const auto key_of = [&span](Epoch epoch) {
+    return EncodeVersionKey({.timeline = span.timeline, .chunk = 0, .epoch = epoch});
+  };
+  if (from.empty()) {
+    const std::vector<Position> points = catalogue_.RetainedPoints(span.timeline);
+    const auto next = std::upper_bound(points.begin(), points.end(), span.after);
+    from = key_of(next == points.begin() ? kFirstPosition : *std::prev(next));
+  }
+  ResyncPage page;
+  const absl::StatusOr<std::vector<KeyValue>> keys =
+      co_await metadata_.Scan(from, key_of(span.as_of), kPageChunks);
+  if (!keys.ok()) co_return Annotate(keys.status(), "reading what changed");
+  for (const auto& [key_bytes, ignored] : *keys) {
+    TF_CO_ASSIGN_OR_RETURN(const ChunkKey key, DecodeVersionKey(key_bytes));
+    const ChunkId id{span.timeline, key.chunk, span.as_of};
+    absl::StatusOr<Base> shown = co_await ReadVersion(id);
+    if (!shown.ok()) co_return shown.status();
+    if (!shown->has_value() || (*shown)->first != key.epoch) continue;
+    for (const Run& run : (*shown)->second.runs()) {
+      if (run.position > span.after) page.runs.push_back(run);
+    }
+  }
+  // The first key behind the last one.
+  if (keys->size() == kPageChunks) {
+    page.next = absl::StrCat(keys->back().first, absl::string_view("\0", 1));
+  }
+  co_return page;
+}
+
+// ---- The target ---------------------------------------------------------------------------------
+
+void ExtentMap::Impl::BeforeCatalogueChange(const Catalogue& next) {
+  AddJobs(PlanCatalogueChange(catalogue_, next));
+}
+
+// Positions come in the order of chunks: newer than what is there, block by block, but not than all
+// that the timeline was given. What a partial chunk is given is kept by the epoch that it came in,
+// as always, so that the retained points that come after it find it where it belongs.
+void ExtentMap::Impl::Fill(TimelineId timeline, const Run& run) {
+  const TimelineRecord& record = Timeline(timeline);
+  accounting_.NoteEpoch(record);
+  for (uint64_t chunk = ChunkOf(run.range.first); chunk <= ChunkOf(run.range.end() - BlockIndex(1));
+       ++chunk) {
+    const Run part = Cut(run, ChunkRange(chunk));
+    if (part.kind == RunKind::kData) {
+      InsertPart(record, part, /*late=*/false);
+    } else {
+      ZeroPart(record, part, /*late=*/false);
+    }
+  }
+  cache_.Evict();
+  StartBackground();
+}
+
+}  // namespace twofold

@@ -1,0 +1,599 @@
+// A stale or empty copy is brought level, on simulated disks, through crashes of either side.
+//
+// Two real stores. Random history goes to both, then to the source alone; then a resync runs while
+// the source goes on being changed, and target, source or both die at a random instant, as often as
+// the seed says. In the end the target must equal the source in every volume, snapshot and
+// timeline, down to positions and checksums, with the same catalogue and exact accounting (R1-R4,
+// R29-R31, M21); and after each crash it must be whole by itself, its state before the resync still
+// there (R30). A seed replays a run.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "replication/local_replica.h"
+#include "replication/pair/resync.h"
+#include "storage/base/crc32c.h"
+#include "storage/base/limits.h"
+#include "storage/base/log.h"
+#include "storage/base/prng.h"
+#include "storage/io/aligned_bytes.h"
+#include "storage/map/catalogue_codec.h"
+#include "storage/map/resync_plan.h"
+#include "storage/runtime/cancel.h"
+#include "storage/runtime/executor.h"
+#include "storage/runtime/task_scope.h"
+#include "storage/store/inspect.h"
+#include "storage/store/store.h"
+#include "tests/sim/sim_block_device.h"
+#include "tests/sim/sim_disk.h"
+#include "tests/sim/sim_metadata_store.h"
+#include "tests/sim/sim_poller.h"
+
+namespace twofold {
+namespace {
+
+// Over 64 chunks: a trim of all of it is a tombstone (R38).
+constexpr uint64_t kVolumeBlocks = (kMaxZeroedChunks + 8) * kChunkBlocks;
+constexpr uint64_t kBusyBlocks = 160;  // where most of the writes go
+
+// What a block shows: the identity of the entry that wrote it. Zeros have none: they are dropped
+// where there is nothing below them (M7), which each copy finds out for itself.
+struct Shown {
+  Position position;
+  uint32_t crc = 0;
+  bool operator==(const Shown&) const = default;
+};
+using View = std::map<uint64_t, Shown>;
+
+class Node {
+ public:
+  Node(std::string name, uint64_t seed, sim::SimPoller* poller, Prng* random)
+      : name_(std::move(name)),
+        poller_(*poller),
+        random_(*random),
+        disk_(name_),
+        metadata_(seed, {}) {}
+
+  Task<void> Format() {
+    auto device = co_await sim::SimBlockDevice::Open(poller_, disk_);
+    Superblock superblock;
+    superblock.pool_id = std::string(32, '1');
+    superblock.store_id = std::string(32, name_[0]);
+    superblock.set_name = name_;
+    superblock.segment_bytes = kMinSegmentBytes;
+    superblock.max_segments = 48;
+    superblock.disk_ids.assign(1, superblock.store_id);
+    std::vector<BlockDevice*> devices;
+    devices.push_back(device->get());
+    const absl::Status status = co_await FormatStore(devices, superblock);
+    EXPECT_TRUE(status.ok()) << status;
+    co_await (*device)->Close();
+  }
+
+  Task<bool> Open(bool read_only) {
+    crashed_ = false;
+    auto device = co_await sim::SimBlockDevice::Open(poller_, disk_);
+    EXPECT_TRUE(device.ok()) << device.status();
+    StoreParts parts;
+    parts.devices.push_back(*std::move(device));
+    parts.metadata = metadata_.Open();
+    StoreOptions options;
+    options.map_cache_bytes = 1 << (12 + random_.Uniform(8));
+    options.checkpoint_entries = 20 + random_.Uniform(300);
+    options.read_only = read_only;
+    auto store = co_await Store::Open(std::move(parts), options);
+    EXPECT_TRUE(store.ok()) << name_ << ": " << store.status();
+    if (!store.ok()) co_return false;
+    store_ = store->get();
+    replica_ = std::make_unique<LocalReplica>(*std::move(store));
+    co_return true;
+  }
+
+  Task<void> Close() {
+    if (replica_ != nullptr) co_await replica_->Stop();
+    replica_.reset();
+    store_ = nullptr;
+  }
+
+  void Crash() {
+    if (crashed_) return;
+    crashed_ = true;
+    disk_.Crash(random_.OneIn(2) ? sim::CrashKind::kPower : sim::CrashKind::kProcess, random_);
+    metadata_.Crash();
+  }
+
+  // Opened read-only after a crash: whole by itself (P9), and with nothing of its old state lost.
+  Task<void> Inspect() {
+    const bool opened = co_await Open(/*read_only=*/true);
+    if (opened) {
+      const auto report = co_await VerifyStore(*store_, nullptr);
+      EXPECT_TRUE(report.ok()) << report.status();
+      if (report.ok()) {
+        for (const std::string& problem : report->problems) ADD_FAILURE() << name_ << problem;
+      }
+    }
+    co_await Close();
+  }
+
+  // The end of each stream becomes committed, as by attaching with this replica alone.
+  Task<void> AttachAlone(Generation generation, bool commit) {
+    const absl::StatusOr<SealReport> sealed = co_await replica_->Seal(generation);
+    EXPECT_TRUE(sealed.ok()) << sealed.status();
+    if (!sealed.ok() || !commit) co_return;
+    for (const SealReport::Stream& stream : sealed->streams) {
+      replica_->Commit(stream.volume, stream.end);
+    }
+  }
+
+  Store& store() { return *store_; }
+  LocalReplica& replica() { return *replica_; }
+  bool crashed() const { return crashed_; }
+  bool open() const { return store_ != nullptr; }
+
+ private:
+  const std::string name_;
+  sim::SimPoller& poller_;
+  Prng& random_;
+  sim::SimDisk disk_;
+  sim::SimMetadataDisk metadata_;
+  std::unique_ptr<LocalReplica> replica_;
+  Store* store_ = nullptr;
+  bool crashed_ = false;
+};
+
+class World {
+ public:
+  explicit World(uint64_t seed)
+      : random_(seed),
+        poller_(seed),
+        executor_(poller_),
+        source_("a", seed ^ 0xa, &poller_, &random_),
+        target_("b", seed ^ 0xb, &poller_, &random_) {}
+
+  void Run() { executor_.Run(RunAll()); }
+  uint64_t crashes() const { return crashes_; }
+  uint64_t resumed() const { return resumed_; }
+
+ private:
+  Task<void> RunAll() {
+    co_await source_.Format();
+    co_await target_.Format();
+    bool opened = co_await source_.Open(false);
+    if (opened) opened = co_await target_.Open(false);
+    if (!opened) co_return;
+    co_await Seal(true);
+    in_sync_ = true;
+    if (!random_.OneIn(4)) co_await Change(random_.Uniform(120), /*structure=*/true);
+    if (random_.OneIn(2)) co_await LeaveDeadTail();
+    in_sync_ = false;
+    co_await Seal(false);
+    co_await RememberOldState();
+    co_await Change(random_.Uniform(200), true);
+
+    const uint64_t crashes = random_.Uniform(4);
+    for (uint64_t i = 0; i < crashes && !::testing::Test::HasFailure(); ++i) {
+      co_await TryResync(/*crash=*/true);
+      co_await ReopenAfterCrash();
+      if (::testing::Test::HasFailure()) co_return;
+      if (random_.OneIn(2)) co_await Change(random_.Uniform(60), true);
+    }
+    if (::testing::Test::HasFailure()) co_return;
+    co_await TryResync(/*crash=*/false);
+    if (!::testing::Test::HasFailure()) co_await CheckEqual();
+    // Both take what comes, as after joining.
+    in_sync_ = true;
+    if (!::testing::Test::HasFailure()) co_await Change(random_.Uniform(80), true);
+    if (!::testing::Test::HasFailure()) co_await CheckEqual();
+    co_await source_.Close();
+    co_await target_.Close();
+    if (!::testing::Test::HasFailure()) co_await target_.Inspect();
+  }
+
+  Task<void> Seal(bool target_too) {
+    generation_ = generation_.Next();
+    co_await source_.AttachAlone(generation_, /*commit=*/true);
+    if (target_too) co_await target_.AttachAlone(generation_, /*commit=*/true);
+  }
+
+  // ---- Changing -------------------------------------------------------------------------------
+
+  const Catalogue& catalogue() { return source_.store().catalogue(); }
+
+  Position NextPosition(VolumeId volume) {
+    const auto stream = catalogue().streams().find(volume);
+    const Seq last = stream == catalogue().streams().end() ? Seq() : stream->second.applied.seq;
+    return {generation_, last.Next()};
+  }
+
+  // To the source, and to the target while it is in-sync; committed when it returns true.
+  Task<bool> Append(LogEntry entry, AlignedBytes payload) {
+    const BlockCount blocks(entry.block_crcs.size());
+    const RoomFor use = blocks.value() > 0 ? RoomFor::kWrite : RoomFor::kRecord;
+    absl::Status status = co_await source_.replica().Reserve(blocks, 1, use);
+    if (absl::IsResourceExhausted(status)) co_return false;
+    if (source_.crashed()) co_return false;
+    EXPECT_TRUE(status.ok()) << status;
+    if (!status.ok()) co_return false;
+    // Only now: what was appended meanwhile is behind it.
+    entry.position = NextPosition(entry.volume);
+    entry.stamp = ++stamp_;
+    status =
+        co_await source_.replica().Append(generation_, entry, payload.span(), Durability::kDurable);
+    if (source_.crashed()) co_return false;
+    EXPECT_TRUE(status.ok()) << status;
+    if (in_sync_) {
+      status = co_await target_.replica().Reserve(blocks, 1, use);
+      EXPECT_TRUE(status.ok()) << status;
+      status = co_await target_.replica().Append(generation_, entry, payload.span(),
+                                                 Durability::kDurable);
+      EXPECT_TRUE(status.ok()) << status;
+      target_.replica().Commit(entry.volume, entry.position);
+    }
+    source_.replica().Commit(entry.volume, entry.position);
+    EXPECT_TRUE(source_.store().health().ok()) << source_.store().health();
+    co_return status.ok();
+  }
+
+  Task<void> Change(uint64_t steps, bool structure) {
+    for (uint64_t i = 0; i < steps && !::testing::Test::HasFailure(); ++i) {
+      co_await ChangeOnce(structure);
+      if (source_.crashed()) co_return;
+    }
+  }
+
+  Task<void> ChangeOnce(bool structure) {
+    const uint64_t choice = random_.Uniform(100);
+    if (catalogue().volumes().empty() || (structure && choice < 2)) {
+      if (catalogue().volumes().size() < 3) co_await CreateVolume();
+      co_return;
+    }
+    auto it = catalogue().volumes().begin();
+    std::advance(it, random_.Uniform(catalogue().volumes().size()));
+    const VolumeRecord volume = it->second;
+    if (structure && choice >= 85) {
+      co_await ChangeStructure(volume, choice);
+    } else {
+      co_await ChangeBlocks(volume, choice);
+    }
+  }
+
+  Task<void> ChangeBlocks(VolumeRecord volume, uint64_t choice) {
+    LogEntry entry;
+    entry.volume = volume.id;
+    entry.timeline = volume.current_timeline;
+    const uint64_t size = volume.size_bytes / kBlockSize;
+    const uint64_t reach = random_.OneIn(6) ? size : std::min(size, kBusyBlocks);
+    const uint64_t first = random_.Uniform(reach);
+    const uint64_t count =
+        1 + random_.Uniform(std::min<uint64_t>(reach - first, random_.OneIn(5) ? 48 : 4));
+    entry.range = {BlockIndex(first), BlockCount(count)};
+    AlignedBytes payload;
+    if (choice < 72) {
+      entry.kind = EntryKind::kWrite;
+      payload = AlignedBytes(count * kBlockSize);
+      for (uint64_t i = 0; i < count; ++i) {
+        const auto block = payload.span().subspan(i * kBlockSize, kBlockSize);
+        ++value_;
+        for (size_t at = 0; at < kBlockSize; at += sizeof(value_)) {
+          std::memcpy(block.data() + at, &value_, sizeof(value_));
+        }
+        entry.block_crcs.push_back(Crc32c(block));
+      }
+    } else {
+      entry.kind = EntryKind::kZero;
+      if (random_.OneIn(6)) entry.range = {BlockIndex(0), BlockCount(size)};
+    }
+    const bool ignored = co_await Append(std::move(entry), std::move(payload));
+    (void)ignored;
+  }
+
+  Task<void> ChangeStructure(VolumeRecord volume, uint64_t choice) {
+    std::vector<SnapshotRecord> snapshots;
+    for (const auto& [id, snapshot] : catalogue().snapshots()) {
+      if (snapshot.volume == volume.id && !frozen_.contains(id)) snapshots.push_back(snapshot);
+    }
+    if (choice < 91 || (snapshots.empty() && choice < 98)) {
+      const bool ignored = co_await Snapshot(volume, absl::StrCat("s", ++names_));
+      (void)ignored;
+      co_return;
+    }
+    LogEntry entry;
+    entry.volume = volume.id;
+    if (choice < 98) {
+      const SnapshotRecord snapshot = snapshots[random_.Uniform(snapshots.size())];
+      if (choice < 95) {
+        entry.kind = EntryKind::kSnapshotDelete;
+        entry.timeline = snapshot.timeline;
+        entry.body = EncodeSnapshotDelete({snapshot.id});
+      } else {
+        if (random_.OneIn(2)) {
+          const bool kept = co_await Snapshot(volume, absl::StrCat("before-", ++names_));
+          if (!kept) co_return;
+        }
+        entry.kind = EntryKind::kTimelineStart;
+        TimelineStartBody body;
+        body.id = catalogue().next_timeline_id();
+        body.parent = snapshot.timeline;
+        body.fork = snapshot.position;
+        body.size_bytes = snapshot.size_bytes;
+        entry.timeline = body.id;
+        entry.body = EncodeTimelineStart(body);
+      }
+    } else if (choice < 99) {
+      entry.kind = EntryKind::kResize;
+      entry.timeline = volume.current_timeline;
+      entry.body = EncodeResize({(kVolumeBlocks + random_.Uniform(64)) * kBlockSize});
+    } else {
+      entry.kind = EntryKind::kVolumeDelete;
+      entry.body = EncodeVolumeDelete({volume.id});
+      entry.volume = kCatalogueVolume;
+    }
+    const bool ignored = co_await Append(std::move(entry), AlignedBytes());
+    (void)ignored;
+  }
+
+  Task<bool> Snapshot(VolumeRecord volume, std::string name) {
+    LogEntry entry;
+    entry.kind = EntryKind::kSnapshot;
+    entry.volume = volume.id;
+    entry.timeline = volume.current_timeline;
+    SnapshotBody body;
+    body.id = catalogue().next_snapshot_id();
+    body.name = std::move(name);
+    entry.body = EncodeSnapshot(body);
+    co_return co_await Append(std::move(entry), AlignedBytes());
+  }
+
+  Task<void> CreateVolume() {
+    LogEntry entry;
+    entry.kind = EntryKind::kVolumeCreate;
+    entry.volume = kCatalogueVolume;
+    VolumeCreateBody body;
+    body.id = catalogue().next_volume_id();
+    body.name = absl::StrCat("v", body.id.value());
+    body.size_bytes = kVolumeBlocks * kBlockSize;
+    body.first_timeline = catalogue().next_timeline_id();
+    entry.body = EncodeVolumeCreate(body);
+    const bool ignored = co_await Append(std::move(entry), AlignedBytes());
+    (void)ignored;
+  }
+
+  // Entries that the target logs, and that no head ever acknowledged: another head gives their Seqs
+  // to others (R1, R3).
+  Task<void> LeaveDeadTail() {
+    if (catalogue().volumes().empty()) co_return;
+    const VolumeRecord volume = catalogue().volumes().begin()->second;
+    Position position = NextPosition(volume.id);
+    for (uint64_t i = 0; i < 1 + random_.Uniform(4); ++i) {
+      LogEntry entry;
+      entry.kind = EntryKind::kZero;
+      entry.volume = volume.id;
+      entry.timeline = volume.current_timeline;
+      entry.range = {BlockIndex(0), BlockCount(kVolumeBlocks)};
+      entry.position = position;
+      position.seq = position.seq.Next();
+      absl::Status status = co_await target_.replica().Reserve(BlockCount(0), 1, RoomFor::kRecord);
+      EXPECT_TRUE(status.ok()) << status;
+      status = co_await target_.replica().Append(generation_, entry, {}, Durability::kDurable);
+      EXPECT_TRUE(status.ok()) << status;
+    }
+  }
+
+  // ---- The resync -----------------------------------------------------------------------------
+
+  // Ends level, or with a crash of somebody.
+  Task<void> TryResync(bool crash) {
+    if (!target_.store().resyncing()) co_await RememberOldState();
+    if (target_.store().resyncing()) ++resumed_;
+    absl::Status status = co_await source_.replica().PinForResync();
+    EXPECT_TRUE(status.ok()) << status;
+    co_await Freeze();
+    if (::testing::Test::HasFailure()) co_return;
+    absl::StatusOr<Catalogue> goal = MakeGoal(catalogue());
+    EXPECT_TRUE(goal.ok()) << goal.status();
+    if (!goal.ok()) co_return;
+
+    Resync resync(&source_.replica(), &target_.replica(), generation_, {});
+    TaskScope scope;
+    working_ = true;
+    scope.Spawn(KeepChanging());
+    if (crash) scope.Spawn(CrashSomebody());
+    status = co_await resync.FillTo(*std::move(goal));
+    EXPECT_TRUE(status.ok() || source_.crashed() || target_.crashed()) << status;
+    for (int rounds = 0; status.ok() && rounds < 3; ++rounds) {
+      const absl::StatusOr<Resync::Sent> sent = co_await resync.SendTail();
+      status = sent.status();
+      EXPECT_TRUE(status.ok() || source_.crashed() || target_.crashed()) << status;
+    }
+    working_ = false;
+    co_await scope.Join();
+    if (status.ok() && !source_.crashed() && !target_.crashed()) co_await Finish(&resync);
+    if (!source_.crashed()) source_.replica().UnpinForResync();
+    frozen_.clear();
+  }
+
+  // As joining: nothing new is given a Seq meanwhile.
+  Task<void> Finish(Resync* resync) {
+    for (const SnapshotId id : frozen_) {
+      const auto found = catalogue().snapshots().find(id);
+      if (found == catalogue().snapshots().end()) continue;
+      LogEntry entry;
+      entry.kind = EntryKind::kSnapshotDelete;
+      entry.volume = found->second.volume;
+      entry.timeline = found->second.timeline;
+      entry.body = EncodeSnapshotDelete({id});
+      const bool deleted = co_await Append(std::move(entry), AlignedBytes());
+      EXPECT_TRUE(deleted);
+    }
+    for (;;) {
+      const absl::StatusOr<Resync::Sent> sent = co_await resync->SendTail();
+      EXPECT_TRUE(sent.ok()) << sent.status();
+      if (!sent.ok() || sent->entries == 0) co_return;
+    }
+  }
+
+  Task<void> Freeze() {
+    frozen_.clear();
+    const std::map<VolumeId, VolumeRecord> volumes = catalogue().volumes();
+    for (const auto& [id, volume] : volumes) {
+      const SnapshotId snapshot = catalogue().next_snapshot_id();
+      const bool taken = co_await Snapshot(volume, absl::StrCat("frozen-", ++names_));
+      EXPECT_TRUE(taken);
+      frozen_.insert(snapshot);
+    }
+  }
+
+  Task<void> KeepChanging() {
+    while (working_ && !source_.crashed() && !::testing::Test::HasFailure()) {
+      co_await ChangeOnce(/*structure=*/true);
+      co_await poller_.Delay(static_cast<int64_t>(random_.Uniform(5 * kNanosPerMilli)));
+    }
+  }
+
+  Task<void> CrashSomebody() {
+    const int64_t longest = random_.OneIn(2) ? 60 * kNanosPerMilli : 600 * kNanosPerMilli;
+    const int64_t until = poller_.Now() + static_cast<int64_t>(random_.Uniform(longest));
+    while (poller_.Now() < until && working_) {
+      co_await poller_.Delay(static_cast<int64_t>(random_.Uniform(kNanosPerMilli)));
+    }
+    if (working_) ++crashes_;
+    const uint64_t who = random_.Uniform(3);
+    if (who != 0) target_.Crash();
+    if (who != 1) source_.Crash();
+  }
+
+  Task<void> ReopenAfterCrash() {
+    for (Node* node : {&source_, &target_}) {
+      if (!node->crashed()) continue;
+      co_await node->Close();
+      co_await node->Inspect();
+      const bool opened = co_await node->Open(false);
+      if (!opened) co_return;
+    }
+    generation_ = generation_.Next();
+    co_await source_.AttachAlone(generation_, /*commit=*/true);
+    co_await target_.AttachAlone(generation_, /*commit=*/false);
+    if (target_.store().resyncing()) co_await CheckOldState();
+  }
+
+  // ---- Looking --------------------------------------------------------------------------------
+
+  Task<View> Look(Node* node, TimelineId timeline, Position as_of) {
+    View view;
+    const BlockRange all{BlockIndex(0), BlockCount(kVolumeBlocks + 64)};
+    const auto pieces = co_await node->store().map().Lookup(timeline, as_of, all);
+    EXPECT_TRUE(pieces.ok()) << pieces.status();
+    if (!pieces.ok()) co_return view;
+    for (const Piece& piece : *pieces) {
+      if (!piece.mapped || piece.run.kind == RunKind::kZero) continue;
+      for (size_t i = 0; i < piece.run.block_crcs.size(); ++i) {
+        view[piece.run.range.first.value() + i] = {piece.run.position, piece.run.block_crcs[i]};
+      }
+    }
+    co_return view;
+  }
+
+  Task<void> RememberOldState() {
+    old_.clear();
+    const Catalogue& had = target_.store().catalogue();
+    for (const auto& [id, volume] : had.volumes()) {
+      const Position applied = had.streams().at(id).applied;
+      old_[{volume.current_timeline, {applied.generation, applied.seq.Next()}}] =
+          co_await Look(&target_, volume.current_timeline, kLastPosition);
+    }
+  }
+
+  Task<void> CheckOldState() {
+    const std::vector<PinRecord> pins = target_.store().catalogue().pins();
+    for (const PinRecord& pin : pins) {
+      if (!pin.old_state) continue;
+      const auto old = old_.find({pin.timeline, pin.position});
+      EXPECT_NE(old, old_.end());
+      if (old == old_.end()) co_return;
+      const View now = co_await Look(&target_, pin.timeline, pin.position);
+      EXPECT_EQ(now == old->second, true)
+          << "the state before the resync, timeline " << pin.timeline;
+    }
+  }
+
+  Task<void> CheckEqual() {
+    const Catalogue& ours = target_.store().catalogue();
+    EXPECT_EQ(ours.Encode() == catalogue().Encode(), true);
+    EXPECT_TRUE(ours.pins().empty());
+    EXPECT_FALSE(target_.store().resyncing());
+    const std::map<TimelineId, TimelineRecord> timelines = catalogue().timelines();
+    for (const auto& [id, timeline] : timelines) {
+      std::vector<Position> points = catalogue().RetainedPoints(id);
+      const auto volume = catalogue().volumes().find(timeline.volume);
+      if (volume != catalogue().volumes().end() && volume->second.current_timeline == id) {
+        points.push_back(kLastPosition);
+      }
+      for (const Position& point : points) {
+        const View theirs = co_await Look(&source_, id, point);
+        const View mine = co_await Look(&target_, id, point);
+        EXPECT_EQ(mine == theirs, true) << "timeline " << id << " at " << point;
+        for (const auto& [block, shown] : theirs) {
+          const auto found = mine.find(block);
+          if (found != mine.end() && found->second == shown) continue;
+          ADD_FAILURE() << "block " << block << " of " << shown.position << ", there "
+                        << (found == mine.end() ? Position() : found->second.position);
+          co_return;
+        }
+        if (::testing::Test::HasFailure()) co_return;
+      }
+    }
+  }
+
+  Prng random_;
+  sim::SimPoller poller_;
+  Executor executor_;
+  Node source_;
+  Node target_;
+  Generation generation_;
+  bool in_sync_ = false;
+  WallNanos stamp_ = 0;
+  uint64_t value_ = 0;
+  uint64_t names_ = 0;
+  uint64_t crashes_ = 0;
+  uint64_t resumed_ = 0;
+  std::set<SnapshotId> frozen_;
+  bool working_ = false;
+  std::map<std::pair<TimelineId, Position>, View> old_;  // by the pin that should keep it
+};
+
+// How many seeds: TWOFOLD_SEEDS for a campaign, TWOFOLD_SEED for a single one.
+uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+TEST(Resync, MakesAStaleCopyEqualThroughCrashes) {
+  SetLogLevel(LogLevel::kError);
+  const uint64_t first = FromEnvironment("TWOFOLD_SEED", 1);
+  const uint64_t count = FromEnvironment("TWOFOLD_SEEDS", 60);
+  uint64_t crashes = 0;
+  uint64_t resumed = 0;
+  for (uint64_t seed = first; seed < first + count && !HasFailure(); ++seed) {
+    SCOPED_TRACE(absl::StrCat("TWOFOLD_SEED=", seed, " TWOFOLD_SEEDS=1"));
+    World world(seed);
+    world.Run();
+    crashes += world.crashes();
+    resumed += world.resumed();
+  }
+  // What the test is for did happen.
+  if (count >= 60) {
+    EXPECT_GT(crashes, count / 4);
+    EXPECT_GT(resumed, count / 10);
+  }
+}
+
+}  // namespace
+}  // namespace twofold
