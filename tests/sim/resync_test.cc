@@ -159,6 +159,13 @@ class World {
         target_("b", seed ^ 0xb, &poller_, &random_) {}
 
   void Run() { executor_.Run(RunAll()); }
+  // Both have `blocks` written blocks, the source alone has rewritten `changed` of them since. The
+  // bytes that the resync sends.
+  uint64_t BytesOfDelta(uint64_t blocks, uint64_t changed) {
+    uint64_t bytes = 0;
+    executor_.Run(Delta(blocks, changed, &bytes));
+    return bytes;
+  }
   uint64_t crashes() const { return crashes_; }
   uint64_t resumed() const { return resumed_; }
 
@@ -195,6 +202,62 @@ class World {
     co_await source_.Close();
     co_await target_.Close();
     if (!::testing::Test::HasFailure()) co_await target_.Inspect();
+  }
+
+  Task<void> Delta(uint64_t blocks, uint64_t changed, uint64_t* bytes) {
+    co_await source_.Format();
+    co_await target_.Format();
+    bool opened = co_await source_.Open(false);
+    if (opened) opened = co_await target_.Open(false);
+    if (!opened) co_return;
+    co_await Seal(true);
+    in_sync_ = true;
+    co_await CreateVolume();
+    for (uint64_t block = 0; block < blocks; ++block) co_await Write(block, 1);
+    in_sync_ = false;
+    co_await Seal(false);
+    for (uint64_t i = 0; i < changed; ++i) co_await Write(i * blocks / changed, 1);
+    co_await target_.AttachAlone(generation_, /*commit=*/false);
+    absl::Status status = co_await source_.replica().PinForResync();
+    EXPECT_TRUE(status.ok()) << status;
+    co_await Freeze();
+    absl::StatusOr<Catalogue> goal = MakeGoal(catalogue());
+    EXPECT_TRUE(goal.ok()) << goal.status();
+    Resync resync(&source_.replica(), &target_.replica(), generation_, {});
+    status = co_await resync.FillTo(*std::move(goal));
+    EXPECT_TRUE(status.ok()) << status;
+    *bytes = resync.progress().bytes_done;
+    co_await Finish(&resync);
+    source_.replica().UnpinForResync();
+    frozen_.clear();
+    co_await CheckEqual();
+    co_await source_.Close();
+    co_await target_.Close();
+  }
+
+  Task<void> Write(uint64_t first, uint64_t count) {
+    LogEntry entry;
+    entry.kind = EntryKind::kWrite;
+    entry.volume = catalogue().volumes().begin()->first;
+    entry.timeline = catalogue().volumes().begin()->second.current_timeline;
+    entry.range = {BlockIndex(first), BlockCount(count)};
+    AlignedBytes payload = NextPayload(&entry);
+    const bool written = co_await Append(std::move(entry), std::move(payload));
+    EXPECT_TRUE(written);
+  }
+
+  // Different in each block, its checksums in `entry`.
+  AlignedBytes NextPayload(LogEntry* entry) {
+    AlignedBytes payload(entry->range.count.value() * kBlockSize);
+    for (size_t at = 0; at < payload.size(); at += kBlockSize) {
+      const auto block = payload.span().subspan(at, kBlockSize);
+      ++value_;
+      for (size_t i = 0; i < kBlockSize; i += sizeof(value_)) {
+        std::memcpy(block.data() + i, &value_, sizeof(value_));
+      }
+      entry->block_crcs.push_back(Crc32c(block));
+    }
+    return payload;
   }
 
   Task<void> Seal(bool target_too) {
@@ -278,15 +341,7 @@ class World {
     AlignedBytes payload;
     if (choice < 72) {
       entry.kind = EntryKind::kWrite;
-      payload = AlignedBytes(count * kBlockSize);
-      for (uint64_t i = 0; i < count; ++i) {
-        const auto block = payload.span().subspan(i * kBlockSize, kBlockSize);
-        ++value_;
-        for (size_t at = 0; at < kBlockSize; at += sizeof(value_)) {
-          std::memcpy(block.data() + at, &value_, sizeof(value_));
-        }
-        entry.block_crcs.push_back(Crc32c(block));
-      }
+      payload = NextPayload(&entry);
     } else {
       entry.kind = EntryKind::kZero;
       if (random_.OneIn(6)) entry.range = {BlockIndex(0), BlockCount(size)};
@@ -593,6 +648,14 @@ TEST(Resync, MakesAStaleCopyEqualThroughCrashes) {
     EXPECT_GT(crashes, count / 4);
     EXPECT_GT(resumed, count / 10);
   }
+}
+
+TEST(Resync, MovesLittleMoreThanWhatChanged) {
+  constexpr uint64_t kBlocks = 2000;
+  World world(7);
+  const uint64_t bytes = world.BytesOfDelta(kBlocks, kBlocks / 100);
+  EXPECT_GE(bytes, kBlocks / 100 * kBlockSize);
+  EXPECT_LE(bytes, kBlocks / 100 * 2 * kBlockSize);
 }
 
 }  // namespace

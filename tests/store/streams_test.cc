@@ -60,6 +60,22 @@ TEST(Streams, SkipsOnReplayWhatTheCheckpointHas) {
   EXPECT_TRUE(streams.Add(Write(At(1, 6)), {}, Batch(9)));
 }
 
+TEST(Streams, GivesUpWhatIsNotCommittedR3) {
+  Streams streams;
+  streams.Add(Write(At(1, 1)), {}, Batch(1));
+  LogEntry record = Write(At(1, 2));
+  record.kind = EntryKind::kSnapshot;
+  streams.Add(record, {}, Batch(2));
+  streams.Add(Write(At(1, 3)), {}, Batch(2));
+  streams.Commit(kVolume, At(1, 1));
+  streams.Void(kVolume);
+  EXPECT_EQ(streams.pending_entries(), 1u) << "what is committed stays";
+  EXPECT_FALSE(streams.HasPendingRecords(kVolume));
+  EXPECT_TRUE(streams.TakeCommitted(kVolume).has_value());
+  EXPECT_FALSE(streams.OldestPendingBatch().has_value());
+  EXPECT_TRUE(streams.Admit(kVolume, At(2, 2)).ok()) << "another history goes on there";
+}
+
 TEST(Streams, NamesTheOldestBatchThatReplayNeeds) {
   Streams streams;
   EXPECT_FALSE(streams.OldestPendingBatch().has_value());
