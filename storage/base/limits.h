@@ -70,7 +70,9 @@ inline constexpr size_t kMaxNbdRequestsPerConnection = 128;  // in flight; none 
 inline constexpr size_t kMaxNbdOptionBytes = 4096 + 8;       // a longer option is refused unread
 inline constexpr size_t kMaxNbdOptions = 256;                // of one handshake
 inline constexpr uint64_t kNbdHandshakeTimeoutMs = 10'000;
-inline constexpr uint64_t kNbdSendTimeoutMs = 60'000;   // a client that takes no replies is let go
+// A client that takes no replies, or stops in the middle of a payload, is let go after that: it
+// holds memory that others share.
+inline constexpr uint64_t kNbdStuckTimeoutMs = 60'000;
 inline constexpr uint64_t kNbdDrainTimeoutMs = 10'000;  // for what is in flight at a stop
 // Clients over kMaxNbdConnections that are told so; further ones are just closed.
 inline constexpr size_t kMaxNbdRefusedConnections = 16;

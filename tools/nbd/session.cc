@@ -4,7 +4,9 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "storage/base/log.h"
 #include "storage/runtime/executor.h"
 #include "tools/nbd/text.h"
@@ -141,24 +143,31 @@ void Session::CloseWhenDrained() {
 
 void Session::CheckTimeouts(MonoNanos now) {
   constexpr auto kHandshakeTimeout = static_cast<int64_t>(kNbdHandshakeTimeoutMs) * kNanosPerMilli;
-  constexpr auto kSendTimeout = static_cast<int64_t>(kNbdSendTimeoutMs) * kNanosPerMilli;
   if (!transmitting_) {
     if (!handshake_.has_value() || now - connected_mono_ < kHandshakeTimeout) return;
     TF_LOG(DEBUG) << "nbd: " << connection_->peer() << " did not finish its handshake in time";
     ++environment_.counters.timeouts;
     return Abort();
   }
-  // The very first write may be stuck as well: then nothing was seen yet.
-  const bool first_look = stuck_since_ == kNever;
-  if (first_look || !replies_.writing() || replies_.writes() != seen_writes_) {
-    seen_writes_ = replies_.writes();
-    stuck_since_ = now;
-  } else if (now - stuck_since_ >= kSendTimeout) {
-    TF_LOG(WARNING) << "nbd: " << connection_->peer() << " took no replies for "
-                    << kNbdSendTimeoutMs / 1000 << " seconds; it is let go";
-    ++environment_.counters.timeouts;
-    Abort();
+  absl::string_view what;
+  if (sending_.Stuck(replies_.writing(), replies_.writes(), now)) what = "took no replies";
+  if (receiving_.Stuck(in_payload_, receives_, now)) what = "sent no more of a payload";
+  if (what.empty()) return;
+  TF_LOG(WARNING) << "nbd: " << connection_->peer() << " " << what << " for "
+                  << kNbdStuckTimeoutMs / 1000 << " seconds; it is let go";
+  ++environment_.counters.timeouts;
+  Abort();
+}
+
+bool Session::Watchdog::Stuck(bool under_way, uint64_t steps, MonoNanos now) {
+  constexpr auto kTimeout = static_cast<int64_t>(kNbdStuckTimeoutMs) * kNanosPerMilli;
+  // The very first step may be stuck as well: then nothing was seen yet.
+  const bool first_look = since_ == kNever;
+  if (first_look || !under_way || steps != seen_steps_) {
+    seen_steps_ = steps;
+    since_ = now;
   }
+  return now - since_ >= kTimeout;
 }
 
 bool Session::Abandoned() const {
@@ -212,6 +221,7 @@ Task<bool> Session::ReceiveMore() {
   const absl::StatusOr<size_t> received = co_await connection_->Read(input_.Writable());
   if (!received.ok() || *received == 0) co_return false;
   ++environment_.counters.receives;
+  ++receives_;
   input_.Received(*received);
   // NBD_CMD_DISC is the last thing that a client sends.
   disconnect_ahead_ = false;
@@ -226,6 +236,8 @@ Task<bool> Session::ReceiveMore() {
 
 Task<bool> Session::ReceivePayload(absl::Span<std::byte> into) {
   into.remove_prefix(input_.MoveTo(into));
+  in_payload_ = true;
+  const absl::Cleanup done = [this] { in_payload_ = false; };
   while (!into.empty()) {
     if (into.size() < kReceiveInPlaceBytes) {
       const bool more = co_await ReceiveMore();
@@ -235,6 +247,7 @@ Task<bool> Session::ReceivePayload(absl::Span<std::byte> into) {
       const absl::StatusOr<size_t> received = co_await connection_->Read(into);
       if (!received.ok() || *received == 0) co_return false;
       ++environment_.counters.receives;
+      ++receives_;
       into.remove_prefix(*received);
     }
   }

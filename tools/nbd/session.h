@@ -78,8 +78,8 @@ class Session {
   void Stop();
   // Ends the connection now, replies or not; requests in flight still end by themselves.
   void Abort();
-  // To be called every second or so: lets go a client that keeps the handshake open or takes no
-  // replies for too long.
+  // To be called every second or so: lets go a client that for too long keeps the handshake open,
+  // takes no replies, or sends no more of a payload.
   void CheckTimeouts(MonoNanos now);
 
   SessionInfo info() const;
@@ -160,8 +160,19 @@ class Session {
 
   const MonoNanos connected_mono_;
   const WallNanos connected_wall_;
-  uint64_t seen_writes_ = 0;        // of replies_, at the last look
-  MonoNanos stuck_since_ = kNever;  // until the first look
+  // Whether something has been under way for too long without a step.
+  class Watchdog {
+   public:
+    bool Stuck(bool under_way, uint64_t steps, MonoNanos now);
+
+   private:
+    uint64_t seen_steps_ = 0;   // at the last look
+    MonoNanos since_ = kNever;  // until the first look
+  };
+  bool in_payload_ = false;  // a part of a write's payload is missing
+  uint64_t receives_ = 0;
+  Watchdog sending_;
+  Watchdog receiving_;
 };
 
 }  // namespace twofold::nbd
