@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/machine.h"
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
 #include "storage/base/prng.h"
@@ -16,34 +17,11 @@
 #include "storage/io/uring_block_device.h"
 #include "storage/io/uring_network.h"
 #include "storage/io/uring_poller.h"
-#include "storage/runtime/executor.h"
-#include "storage/runtime/offload.h"
 #include "storage/runtime/task_scope.h"
 #include "tests/io/temp_dir.h"
 
 namespace twofold {
 namespace {
-
-struct Machine {
-  std::unique_ptr<UringPoller> poller = UringPoller::Create().value();
-  Executor executor{*poller};
-  Offload offload{1};
-  ~Machine() { offload.Stop(); }
-};
-
-// Items are handed out to workers until the benchmark has had enough.
-class Meter {
- public:
-  explicit Meter(benchmark::State& state) : state_(state) {}
-  bool Next() {
-    if (!finished_) finished_ = !state_.KeepRunning();
-    return !finished_;
-  }
-
- private:
-  benchmark::State& state_;
-  bool finished_ = false;
-};
 
 Task<void> NopWorker(UringPoller* poller, Meter* meter) {
   while (meter->Next()) {
