@@ -19,6 +19,7 @@ constexpr uint64_t kJoinBytes = uint64_t{8} << 20;
 constexpr uint64_t kJoinEntries = 4096;
 // Rounds in which the tail may grow before the writers are made to wait for a round (R23: it ends).
 constexpr int kRoundsBeforeSlowing = 4;
+constexpr int kMaxPasses = 5;
 
 // The volumes of the pool with their admission closed: nothing gets a Seq.
 class ClosedPool {
@@ -110,8 +111,8 @@ Task<absl::Status> CatchUp(PoolState* pool, Resync* resync, Replica* source) {
 
 // R23. From the moment at which the last volume is closed nothing is in flight and nothing is
 // given a Seq: `x` is where the streams end. When the target has all of it, durably, it may count.
-Task<absl::Status> Join(PoolState* pool, Resync* resync, Replica* target,
-                        std::function<Task<absl::Status>()> admit) {
+Task<absl::StatusOr<bool>> Join(PoolState* pool, Resync* resync, Replica* target,
+                                std::function<Task<absl::Status>()> admit) {
   const AsyncMutex::Guard lock = co_await pool->admin.Lock();
   if (pool->stopped) co_return absl::UnavailableError("the pool is being stopped");
   resync->SetPhase(ResyncProgress::Phase::kJoining, "clients wait for it");
@@ -127,23 +128,30 @@ Task<absl::Status> Join(PoolState* pool, Resync* resync, Replica* target,
   }
   status = co_await target->Flush();
   TF_CO_RETURN_IF_ERROR(status);
-  if (target->catalogue().Encode() != pool->catalogue().Encode()) {
-    co_return absl::DataLossError(absl::StrCat(
-        "set ", target->set_name(), " was brought level, but its list of volumes and snapshots ",
-        "differs; it does not count. Look at both sets with `twofold inspect --verify`"));
-  }
-  co_return co_await admit();
+  if (target->catalogue().Encode() != pool->catalogue().Encode()) co_return false;
+  status = co_await admit();
+  TF_CO_RETURN_IF_ERROR(status);
+  co_return true;
 }
 
+// A volume that is deleted before its tail was sent takes with it which ids were given in it; they
+// must never be given again (M3), so another pass, which has little to do, brings them.
 Task<absl::Status> Bring(PoolState* pool, Resync* resync, Replica* source, Replica* target,
                          std::function<Task<absl::Status>()> admit) {
-  absl::StatusOr<Catalogue> goal = co_await Freeze(pool, source);
-  TF_CO_RETURN_IF_ERROR(goal);
-  absl::Status status = co_await resync->FillTo(*std::move(goal));
-  TF_CO_RETURN_IF_ERROR(status);
-  status = co_await CatchUp(pool, resync, source);
-  TF_CO_RETURN_IF_ERROR(status);
-  co_return co_await Join(pool, resync, target, std::move(admit));
+  for (int passes = 0; passes < kMaxPasses; ++passes) {
+    absl::StatusOr<Catalogue> goal = co_await Freeze(pool, source);
+    TF_CO_RETURN_IF_ERROR(goal);
+    absl::Status status = co_await resync->FillTo(*std::move(goal));
+    TF_CO_RETURN_IF_ERROR(status);
+    status = co_await CatchUp(pool, resync, source);
+    TF_CO_RETURN_IF_ERROR(status);
+    const absl::StatusOr<bool> joined = co_await Join(pool, resync, target, admit);
+    TF_CO_RETURN_IF_ERROR(joined);
+    if (*joined) co_return absl::OkStatus();
+  }
+  co_return absl::DataLossError(absl::StrCat(
+      "set ", target->set_name(), " was brought level, but its list of volumes and snapshots ",
+      "differs; it does not count. Look at both sets with `twofold inspect --verify`"));
 }
 
 }  // namespace

@@ -62,8 +62,9 @@ void ExtentMap::Impl::BeforeTimelineStart(VolumeId volume) {
 }
 
 void ExtentMap::Impl::AddJobs(const std::vector<ReclaimJob>& jobs) {
+  // Of the earlier jobs alone: those that come together know of each other.
+  for (const ReclaimJob& job : jobs) FixEnds(job.timeline.id);
   for (const ReclaimJob& job : jobs) {
-    FixEnds(job.timeline.id);
     if (job.kind == ReclaimJob::Kind::kTail) DropTombstones(job.timeline.id, job.previous);
     if (job.whole_timeline()) departed_.emplace(job.timeline.id, job.timeline);
     accounting_.HoldPoints(job.timeline.id, job.points);
