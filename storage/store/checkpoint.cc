@@ -55,6 +55,7 @@ Task<absl::Status> Store::WriteCheckpoint() {
   AppendResyncState(&frozen.batch);
   entries_since_checkpoint_ = 0;
   blocks_since_checkpoint_ = 0;
+  short_behind_tail_ = short_behind_tail_ && streams_.pending_entries() > 0;
 
   status = co_await log_->Flush();
   TF_CO_RETURN_IF_ERROR(status);
@@ -95,7 +96,7 @@ bool Store::CheckpointDue() const {
           ? std::min(kCheckpointBytes, superblock_.segment_bytes * superblock_.max_segments / 8)
           : options_.checkpoint_bytes;
   return entries_since_checkpoint_ >= entries || blocks_since_checkpoint_ * kBlockSize >= bytes ||
-         map_->checkpoint_due();
+         map_->checkpoint_due() || (short_behind_tail_ && streams_.pending_entries() == 0);
 }
 
 Task<absl::Status> Store::RelieveMap() {

@@ -85,6 +85,10 @@ Task<absl::Status> Store::Recover() {
   if (last_checkpoint_.number == 0 || short_of_segments) {
     status = co_await Checkpoint();
     TF_CO_RETURN_IF_ERROR(status);
+    // What the log's end holds uncommitted keeps all behind it from being freed, whatever that is.
+    // As soon as attaching has settled it there is another checkpoint, without which each crash
+    // would cost a segment more until the store could not be opened.
+    short_behind_tail_ = short_of_segments && streams_.pending_entries() > 0;
   }
   scope_.Spawn(BackgroundLoop());
   scope_.Spawn(CleanLoop());

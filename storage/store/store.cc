@@ -247,6 +247,7 @@ void Store::Commit(VolumeId volume, Position position) {
 void Store::ApplyAllCommitted() {
   for (size_t i = 0; i < unapplied_.size(); ++i) ApplyCommitted(unapplied_[i]);
   unapplied_.clear();
+  if (CheckpointDue()) work_.Set();
 }
 
 Task<void> Store::ApplyLoop() {

@@ -303,6 +303,7 @@ class Store {
   SegmentNumber catalogue_segment_;      // of the newest complete catalogue in the log
   SegmentNumber catalogue_begun_;        // of the newest one, complete or not
   bool catalogue_changed_ = true;        // since it was written
+  bool short_behind_tail_ = false;       // a checkpoint is due once nothing is pending
   uint64_t entries_since_checkpoint_ = 0;
   uint64_t blocks_since_checkpoint_ = 0;
 

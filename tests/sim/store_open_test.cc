@@ -30,5 +30,25 @@ TEST(StoreOpen, TakesOneSegmentWhateverWasReady) {
   driver.executor().Run(CrashRightAfterOpening(&driver));
 }
 
+// One entry that nobody has committed stands at the log's end, and holds on to all that is behind
+// it.
+Task<void> CrashAgainAndAgain(StoreDriver* driver) {
+  co_await driver->Format(kMinSegments);
+  co_await driver->Open();
+  co_await driver->Write(0, 5);
+  co_await driver->Settle();
+  for (int crash = 0; crash < 50; ++crash) {
+    co_await driver->Crash(sim::CrashKind::kProcess);
+    co_await driver->Open();
+    co_await driver->Pause(30 * kNanosPerMilli);
+  }
+  co_await driver->Stop();
+}
+
+TEST(StoreOpen, OpensAgainAndAgainWithAnUncommittedTail) {
+  StoreDriver driver(1);
+  driver.executor().Run(CrashAgainAndAgain(&driver));
+}
+
 }  // namespace
 }  // namespace twofold
