@@ -154,6 +154,7 @@ Task<absl::Status> Resync::FillSpan(ResyncSpan span, uint64_t volume_blocks) {
   do {
     absl::StatusOr<ResyncPage> page = co_await source_->ReadSpan(span, from);
     TF_CO_RETURN_IF_ERROR(page);
+    if (cancel_.cancelled()) co_return absl::UnavailableError("the resync was ended");
     from = page->next;
     if (page->runs.empty()) continue;
     if (volume_blocks > 0) {
@@ -189,9 +190,9 @@ Task<absl::Status> Resync::FillPiece(ResyncSpan span, std::vector<Run> runs, Ali
   TF_CO_RETURN_IF_ERROR(FirstError(results));
   // The versions that were read are those that were meant only while the pin held.
   TF_CO_RETURN_IF_ERROR(source_->resync_pin());
-  co_await Pace(bytes);
-  absl::Status status =
-      co_await target_->Fill(generation_, span.timeline, std::move(runs), payload);
+  absl::Status status = co_await Pace(bytes);
+  TF_CO_RETURN_IF_ERROR(status);
+  status = co_await target_->Fill(generation_, span.timeline, std::move(runs), payload);
   if (status.ok()) Count(bytes);
   co_return status;
 }
@@ -235,8 +236,9 @@ Task<absl::StatusOr<Resync::Sent>> Resync::SendStream(VolumeId volume) {
   }
   for (const TailEntry& entry : *tail) sent.bytes += entry.payload.size();
   sent.entries = tail->size();
-  co_await Pace(sent.bytes);
-  absl::Status status = co_await AppendAll(target_, generation_, *tail);
+  absl::Status status = co_await Pace(sent.bytes);
+  TF_CO_RETURN_IF_ERROR(status);
+  status = co_await AppendAll(target_, generation_, *tail);
   TF_CO_RETURN_IF_ERROR(status);
   sent_[volume] = tail->back().entry.position;
   target_->Commit(volume, tail->back().entry.position);
@@ -245,18 +247,23 @@ Task<absl::StatusOr<Resync::Sent>> Resync::SendStream(VolumeId volume) {
   co_return sent;
 }
 
-Task<void> Resync::Pace(uint64_t bytes) {
+Task<absl::Status> Resync::Pace(uint64_t bytes) {
+  const auto stopped = [] { return absl::UnavailableError("the resync was ended"); };
   for (int i = 0; i < kMaxPauses && options_.foreground_suffers && options_.foreground_suffers();
        ++i) {
-    co_await SleepFor(kPauseNanos);
+    const bool slept = co_await cancel_.SleepFor(kPauseNanos);
+    if (!slept) co_return stopped();
   }
-  if (options_.rate_bytes_per_second == 0 || bytes == 0) co_return;
+  if (cancel_.cancelled()) co_return stopped();
+  if (options_.rate_bytes_per_second == 0 || bytes == 0) co_return absl::OkStatus();
   const int64_t now = Executor::Current().Now();
   const int64_t due = std::max(now, next_send_nanos_);
   next_send_nanos_ =
       due + static_cast<int64_t>(static_cast<double>(bytes) * kNanosPerSecond /
                                  static_cast<double>(options_.rate_bytes_per_second));
-  if (due > now) co_await SleepFor(due - now);
+  if (due <= now) co_return absl::OkStatus();
+  const bool slept = co_await cancel_.SleepFor(due - now);
+  co_return slept ? absl::OkStatus() : stopped();
 }
 
 void Resync::Count(uint64_t bytes) {

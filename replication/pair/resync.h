@@ -27,6 +27,7 @@
 #include "storage/base/types.h"
 #include "storage/io/aligned_bytes.h"
 #include "storage/map/resync_plan.h"
+#include "storage/runtime/cancel.h"
 #include "storage/runtime/task.h"
 
 namespace twofold {
@@ -84,6 +85,9 @@ class Resync {
   };
   Task<absl::StatusOr<Sent>> SendTail();
 
+  // What is under way ends soon, with kUnavailable.
+  void Cancel() { cancel_.Cancel(); }
+
   const ResyncProgress& progress() const { return progress_; }
   void SetPhase(ResyncProgress::Phase phase, std::string what);
 
@@ -97,7 +101,7 @@ class Resync {
   Task<absl::Status> FillSpan(ResyncSpan span, uint64_t volume_blocks);
   Task<absl::Status> FillPiece(ResyncSpan span, std::vector<Run> runs, AlignedBytes* buffer);
   Task<absl::StatusOr<Sent>> SendStream(VolumeId volume);
-  Task<void> Pace(uint64_t bytes);
+  Task<absl::Status> Pace(uint64_t bytes);
   void Count(uint64_t bytes);
   void Estimate(double within);
 
@@ -106,6 +110,7 @@ class Resync {
   const Generation generation_;
   const ResyncOptions options_;
   std::map<VolumeId, Position> sent_;  // up to where the target has each stream
+  CancelSource cancel_;
   ResyncProgress progress_;
   double whole_ = 0;   // the history between the target and X, in Seqs
   double filled_ = 0;  // of it

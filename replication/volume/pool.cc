@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "replication/pair/membership.h"
+#include "replication/volume/pool_resync.h"
 #include "replication/volume/pool_state.h"
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
@@ -146,8 +147,10 @@ Task<absl::StatusOr<std::unique_ptr<Pool>>> Pool::Attach(Parts parts) {
     absl::StatusOr<Attached> attached =
         co_await AttachReplicas(parts.witness.get(), Pointers(parts.replicas));
     if (attached.ok()) {
-      co_return std::unique_ptr<Pool>(
-          new Pool(std::make_unique<PoolState>(std::move(parts), *attached)));
+      auto state = std::make_unique<PoolState>(std::move(parts), *attached);
+      const absl::Status removed = co_await RemoveResyncSnapshots(state.get());
+      if (!removed.ok()) TF_LOG(WARNING) << "what a resync had frozen: " << removed;
+      co_return std::unique_ptr<Pool>(new Pool(std::move(state)));
     }
     status = attached.status();
   }

@@ -13,13 +13,20 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "replication/local_replica.h"
+#include "replication/pair/attach.h"
 #include "replication/pair/resync.h"
+#include "replication/volume/mount.h"
+#include "replication/volume/pool.h"
+#include "replication/volume/pool_resync.h"
+#include "replication/volume/pool_state.h"
+#include "replication/volume/volume.h"
 #include "storage/base/crc32c.h"
 #include "storage/base/limits.h"
 #include "storage/base/log.h"
@@ -32,6 +39,7 @@
 #include "storage/runtime/task_scope.h"
 #include "storage/store/inspect.h"
 #include "storage/store/store.h"
+#include "tests/replication/sim_witness.h"
 #include "tests/sim/sim_block_device.h"
 #include "tests/sim/sim_disk.h"
 #include "tests/sim/sim_metadata_store.h"
@@ -133,6 +141,9 @@ class Node {
     }
   }
 
+  // For a pool, which stops it.
+  std::unique_ptr<Replica> Give() { return std::move(replica_); }
+
   Store& store() { return *store_; }
   LocalReplica& replica() { return *replica_; }
   bool crashed() const { return crashed_; }
@@ -183,7 +194,8 @@ class World {
     in_sync_ = false;
     co_await Seal(false);
     co_await RememberOldState();
-    co_await Change(random_.Uniform(200), true);
+    // At once: how far the target was committed may not be in its log yet.
+    if (!random_.OneIn(3)) co_await Change(random_.Uniform(200), true);
 
     const uint64_t crashes = random_.Uniform(4);
     for (uint64_t i = 0; i < crashes && !::testing::Test::HasFailure(); ++i) {
@@ -677,6 +689,164 @@ TEST(Resync, MakesAStaleCopyEqualThroughCrashes) {
   if (count >= 60) {
     EXPECT_GT(crashes, count / 4);
     EXPECT_GT(resumed, count / 10);
+  }
+}
+
+// A pool with one replica, clients that write, and a copy that joins.
+class PoolWorld {
+ public:
+  explicit PoolWorld(uint64_t seed)
+      : random_(seed),
+        poller_(seed),
+        executor_(poller_),
+        source_("a", seed ^ 0xa, &poller_, &random_),
+        target_("b", seed ^ 0xb, &poller_, &random_) {}
+
+  void Run(bool admitted) { executor_.Run(RunAll(admitted)); }
+
+ private:
+  Task<void> RunAll(bool admitted) {
+    co_await source_.Format();
+    co_await target_.Format();
+    bool opened = co_await source_.Open(false);
+    if (opened) opened = co_await target_.Open(false);
+    if (!opened) co_return;
+    // As attached with the source alone.
+    Attached attached;
+    attached.membership.pool_id = std::string(32, '1');
+    attached.membership.generation = Generation(1);
+    attached.membership.in_sync.push_back(source_.replica().store_id());
+    co_await source_.AttachAlone(Generation(1), /*commit=*/true);
+    Pool::Parts parts;
+    parts.replicas.push_back(source_.Give());
+    Replica* const source = parts.replicas[0].get();
+    parts.witness = std::make_unique<sim::SimWitness>(&stored_);
+    parts.buffer_pool_bytes = kDefaultBufferPoolBytes;
+    {
+      PoolState pool(std::move(parts), attached);
+      co_await BringIn(&pool, source, admitted);
+    }
+    co_await target_.Close();
+    if (!::testing::Test::HasFailure()) co_await target_.Inspect();
+  }
+
+  Task<void> BringIn(PoolState* pool, Replica* source, bool admitted) {
+    const Generation generation = pool->set.generation();
+    co_await target_.AttachAlone(generation, /*commit=*/false);
+    Volume* const volume = co_await MakeVolume(pool);
+    {
+      Mount mount(volume, "vol", volume->timeline(), kLastPosition, 0);
+      for (int i = 0; i < 100; ++i) co_await WriteOnce(&mount);
+      std::vector<SnapshotName> names;
+      names.push_back({"vol", "kept"});
+      const auto kept = co_await CreateSnapshots(pool, names);
+      EXPECT_TRUE(kept.ok()) << kept.status();
+
+      TaskScope clients;
+      writing_ = true;
+      for (int i = 0; i < 3; ++i) clients.Spawn(KeepWriting(&mount));
+      Resync resync(source, &target_.replica(), generation, {});
+      const std::function<Task<absl::Status>()> admit = [this, source, volume, admitted] {
+        return Admit(source, volume, admitted);
+      };
+      const absl::Status status =
+          co_await BringLevel(pool, &resync, source, &target_.replica(), admit);
+      EXPECT_EQ(status.ok(), admitted) << status;
+      EXPECT_TRUE(asked_);
+      EXPECT_EQ(resync.progress().phase,
+                admitted ? ResyncProgress::Phase::kDone : ResyncProgress::Phase::kFailed);
+      // Clients go on, whatever came of it.
+      const uint64_t before = writes_;
+      while (writes_ < before + 20 && !::testing::Test::HasFailure()) {
+        co_await poller_.Delay(kNanosPerMilli);
+      }
+      writing_ = false;
+      co_await clients.Join();
+      for (const auto& [id, snapshot] : pool->catalogue().snapshots()) {
+        EXPECT_EQ(snapshot.name, "kept");
+      }
+    }
+    pool->stopped = true;
+    for (const auto& replica : pool->parts.replicas) co_await replica->Stop();
+  }
+
+  Task<Volume*> MakeVolume(PoolState* pool) {
+    VolumeCreateBody body;
+    body.id = pool->catalogue().next_volume_id();
+    body.name = "vol";
+    body.size_bytes = kVolumeBlocks * kBlockSize;
+    body.first_timeline = pool->catalogue().next_timeline_id();
+    LogEntry entry;
+    entry.kind = EntryKind::kVolumeCreate;
+    entry.timeline = body.first_timeline;
+    entry.body = EncodeVolumeCreate(body);
+    const absl::Status status = co_await pool->AppendToCatalogue(std::move(entry));
+    EXPECT_TRUE(status.ok()) << status;
+    const VolumeRecord& record = pool->catalogue().volumes().at(body.id);
+    pool->volumes[body.id] =
+        std::make_unique<Volume>(record, pool->volume_parts(), kFirstPosition, /*last_stamp=*/0);
+    co_return pool->volumes[body.id].get();
+  }
+
+  Task<void> WriteOnce(Mount* mount) {
+    const uint64_t block = random_.Uniform(kVolumeBlocks);
+    Buffer payload = mount->buffers().TryAllocate(kBlockSize);
+    EXPECT_FALSE(payload.empty());
+    std::memset(payload.data(), static_cast<int>(1 + random_.Uniform(200)), kBlockSize);
+    const absl::Status status =
+        co_await mount->Write(block * kBlockSize, kBlockSize, std::move(payload), /*fua=*/false);
+    EXPECT_TRUE(status.ok()) << status;
+    ++writes_;
+  }
+
+  Task<void> KeepWriting(Mount* mount) {
+    while (writing_ && !::testing::Test::HasFailure()) {
+      co_await WriteOnce(mount);
+      co_await poller_.Delay(static_cast<int64_t>(random_.Uniform(kNanosPerMilli)));
+    }
+  }
+
+  // Nothing is given a Seq meanwhile, and the copy has all of it (R23).
+  Task<absl::Status> Admit(Replica* source, Volume* volume, bool admitted) {
+    asked_ = true;
+    const Position end = volume->position();
+    co_await poller_.Delay(20 * kNanosPerMilli);
+    EXPECT_EQ(volume->position(), end);
+    const Replica& copy = target_.replica();
+    EXPECT_EQ(copy.catalogue().streams().at(volume->id()).applied, end);
+    EXPECT_EQ(copy.catalogue().Encode() == source->catalogue().Encode(), true);
+    AlignedBytes ours(kVolumeBlocks * kBlockSize);
+    AlignedBytes theirs(kVolumeBlocks * kBlockSize);
+    const BlockRange all{BlockIndex(0), BlockCount(kVolumeBlocks)};
+    const auto mine =
+        co_await target_.replica().Read(volume->timeline(), kLastPosition, all, ours.span());
+    const auto other = co_await source->Read(volume->timeline(), kLastPosition, all, theirs.span());
+    EXPECT_TRUE(mine.ok() && other.ok());
+    EXPECT_EQ(std::memcmp(ours.data(), theirs.data(), ours.size()), 0);
+    co_return admitted ? absl::OkStatus() : absl::UnavailableError("the witness is silent");
+  }
+
+  Prng random_;
+  sim::SimPoller poller_;
+  Executor executor_;
+  Node source_;
+  Node target_;
+  std::optional<Membership> stored_;
+  bool writing_ = false;
+  bool asked_ = false;
+  uint64_t writes_ = 0;
+};
+
+TEST(Resync, ACopyJoinsWhileClientsWriteAndHasAllWhenItDoes) {
+  SetLogLevel(LogLevel::kError);
+  for (uint64_t seed = 1; seed <= 5 && !HasFailure(); ++seed)
+    PoolWorld(seed).Run(/*admitted=*/true);
+}
+
+TEST(Resync, ACopyThatIsNotAdmittedLeavesThePoolAsItWas) {
+  SetLogLevel(LogLevel::kError);
+  for (uint64_t seed = 1; seed <= 5 && !HasFailure(); ++seed) {
+    PoolWorld(seed).Run(/*admitted=*/false);
   }
 }
 
