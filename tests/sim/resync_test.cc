@@ -172,11 +172,12 @@ class World {
   void Run() { executor_.Run(RunAll()); }
   // Both have `blocks` written blocks, the source alone has rewritten `changed` of them since. The
   // bytes that the resync sends.
-  uint64_t BytesOfDelta(uint64_t blocks, uint64_t changed) {
+  uint64_t BytesOfDelta(uint64_t blocks, uint64_t changed, ResyncOptions options = {}) {
     uint64_t bytes = 0;
-    executor_.Run(Delta(blocks, changed, &bytes));
+    executor_.Run(Delta(blocks, changed, std::move(options), &bytes));
     return bytes;
   }
+  int64_t filling_nanos() const { return filling_nanos_; }
   uint64_t crashes() const { return crashes_; }
   uint64_t resumed() const { return resumed_; }
 
@@ -224,7 +225,7 @@ class World {
     if (!::testing::Test::HasFailure()) co_await target_.Inspect();
   }
 
-  Task<void> Delta(uint64_t blocks, uint64_t changed, uint64_t* bytes) {
+  Task<void> Delta(uint64_t blocks, uint64_t changed, ResyncOptions options, uint64_t* bytes) {
     co_await source_.Format();
     co_await target_.Format();
     bool opened = co_await source_.Open(false);
@@ -243,9 +244,11 @@ class World {
     co_await Freeze();
     absl::StatusOr<Catalogue> goal = MakeGoal(catalogue());
     EXPECT_TRUE(goal.ok()) << goal.status();
-    Resync resync(&source_.replica(), &target_.replica(), generation_, {});
+    Resync resync(&source_.replica(), &target_.replica(), generation_, std::move(options));
+    const int64_t began = poller_.Now();
     status = co_await resync.FillTo(*std::move(goal));
     EXPECT_TRUE(status.ok()) << status;
+    filling_nanos_ = poller_.Now() - began;
     *bytes = resync.progress().bytes_done;
     co_await Finish(&resync);
     source_.replica().UnpinForResync();
@@ -663,6 +666,7 @@ class World {
   std::set<SnapshotId> frozen_;
   bool working_ = false;
   bool volume_deleted_ = false;
+  int64_t filling_nanos_ = 0;
   std::map<std::pair<TimelineId, Position>, View> old_;  // by the pin that should keep it
 };
 
@@ -856,6 +860,18 @@ TEST(Resync, MovesLittleMoreThanWhatChanged) {
   const uint64_t bytes = world.BytesOfDelta(kBlocks, kBlocks / 100);
   EXPECT_GE(bytes, kBlocks / 100 * kBlockSize);
   EXPECT_LE(bytes, kBlocks / 100 * 2 * kBlockSize);
+}
+
+TEST(Resync, GoesNoFasterThanItsRate) {
+  constexpr uint64_t kBlocks = 1500;
+  ResyncOptions options;
+  options.rate_bytes_per_second = uint64_t{1} << 20;
+  World world(7);
+  const uint64_t bytes = world.BytesOfDelta(kBlocks, kBlocks, options);
+  EXPECT_EQ(bytes, kBlocks * kBlockSize);
+  // The first piece goes at once.
+  const uint64_t waited = bytes - kMaxEntryBlocks * kBlockSize;
+  EXPECT_GE(world.filling_nanos(), static_cast<int64_t>(waited * kNanosPerSecond >> 20));
 }
 
 }  // namespace
