@@ -185,6 +185,10 @@ Task<absl::StatusOr<CleanOutcome>> Store::Clean(SegmentNumber segment, BlockSour
   const AsyncMutex::Guard lock = co_await clean_mutex_.Lock();
   absl::Status status = co_await MakeCleanable(segment);
   TF_CO_RETURN_IF_ERROR(status);
+  // A checkpoint that ended between that answer and now may have freed it.
+  if (!table_.segments().contains(segment)) {
+    co_return absl::NotFoundError(absl::StrCat(place_, ": segment ", segment.value(), " is free"));
+  }
   const SegmentPin pin(&table_, segment);
   {
     const AsyncMutex::Guard no_checkpoint = co_await checkpoint_mutex_.Lock();
