@@ -28,12 +28,12 @@ Task<absl::StatusOr<SealReport>> LocalReplica::Seal(Generation generation) {
   co_return report;
 }
 
-Task<absl::Status> LocalReplica::RecordMembership(Generation generation, uint64_t version,
-                                                  std::vector<std::string> in_sync) {
+Task<absl::Status> LocalReplica::RecordMembership(Membership membership) {
   AttachState state;
-  state.sealed = generation;
-  state.membership_version = version;
-  state.in_sync = std::move(in_sync);
+  state.sealed = membership.generation;
+  state.membership_version = membership.version;
+  state.in_sync = std::move(membership.in_sync);
+  state.configured = std::move(membership.configured);
   return store_->RecordMembership(std::move(state));
 }
 

@@ -22,8 +22,8 @@ class LocalReplica final : public Replica {
   const std::string& place() const override { return store_->place(); }
 
   Task<absl::StatusOr<SealReport>> Seal(Generation generation) override;
-  Task<absl::Status> RecordMembership(Generation generation, uint64_t version,
-                                      std::vector<std::string> in_sync) override;
+  Task<absl::Status> RecordMembership(Membership membership) override;
+  const AttachState& recorded() const override { return store_->attach_state(); }
   Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, RoomFor use) override {
     return store_->Reserve(blocks, entries, use);
   }
@@ -83,6 +83,7 @@ class LocalReplica final : public Replica {
   bool resyncing() const override { return store_->resyncing(); }
   ReplicaStatus status() const override;
   absl::Status health() const override { return store_->health(); }
+  Task<absl::Status> CheckPresence() override { return store_->CheckPresence(); }
   Task<void> Stop() override { return store_->Stop(); }
 
  private:

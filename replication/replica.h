@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "replication/membership_record.h"
 #include "storage/base/types.h"
 #include "storage/io/block_device.h"
 #include "storage/log/entry.h"
@@ -21,6 +22,7 @@
 #include "storage/map/extent.h"
 #include "storage/map/resync_plan.h"
 #include "storage/runtime/task.h"
+#include "storage/store/checkpoint_record.h"
 #include "storage/store/room.h"
 #include "storage/store/tail_entry.h"
 
@@ -67,8 +69,9 @@ class Replica {
   virtual Task<absl::StatusOr<SealReport>> Seal(Generation generation) = 0;
 
   // Durably records the membership (no Seq, R20). kAborted on a lower version or generation.
-  virtual Task<absl::Status> RecordMembership(Generation generation, uint64_t version,
-                                              std::vector<std::string> in_sync) = 0;
+  virtual Task<absl::Status> RecordMembership(Membership membership) = 0;
+  // What earlier heads have left here: also before it is sealed.
+  virtual const AttachState& recorded() const = 0;
 
   // Promises room for `blocks` of payload and `entries` entries, until Append uses it or Release
   // gives it back (R6, M22). May suspend while a checkpoint frees segments. kResourceExhausted when
@@ -156,6 +159,9 @@ class Replica {
   virtual ReplicaStatus status() const = 0;
   // The reason of the failure, once it has failed.
   virtual absl::Status health() const = 0;
+  // Looks whether what it stands on is still there; when not, it has failed. For what no write
+  // would notice: writes into files that were deleted succeed.
+  virtual Task<absl::Status> CheckPresence() = 0;
 
   // Covers the log's end (R12), checkpoints where it is healthy, and closes the devices.
   virtual Task<void> Stop() = 0;

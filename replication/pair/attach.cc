@@ -1,5 +1,6 @@
 #include "replication/pair/attach.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -15,26 +16,76 @@ namespace twofold {
 namespace {
 
 Candidate ToCandidate(const Replica& replica) {
-  return {replica.set_name(), replica.store_id(), replica.pool_id(), replica.place()};
+  Candidate candidate{replica.set_name(), replica.store_id(), replica.pool_id(),
+                      replica.place(),    replica.recorded(), /*last_stamp=*/0};
+  for (const auto& [volume, stream] : replica.catalogue().streams()) {
+    candidate.last_stamp = std::max(candidate.last_stamp, stream.last_stamp);
+  }
+  return candidate;
 }
 
-// Reads, checks, and takes the next generation: the point from which every older head is done for.
-Task<absl::StatusOr<Membership>> TakeGeneration(Witness* witness,
-                                                const std::vector<Replica*>* replicas) {
-  absl::StatusOr<Membership> current = co_await witness->Read();
-  if (absl::IsNotFound(current.status())) {
-    co_return absl::NotFoundError(absl::StrCat("the witness (", witness->name(),
-                                               ") holds no pool; `twofold init` makes one"));
+std::vector<Replica*> Pick(const std::vector<Replica*>& replicas,
+                           const std::vector<size_t>& indices) {
+  std::vector<Replica*> picked;
+  for (const size_t index : indices) picked.push_back(replicas[index]);
+  return picked;
+}
+
+// The membership in force, and what the witness holds.
+struct Current {
+  Membership membership;
+  Generation stored_generation;
+  uint64_t stored_version = 0;
+};
+
+// From the witness, or, where that was lost, from what the replicas know.
+Task<absl::StatusOr<Current>> ReadMembership(Witness* witness,
+                                             const std::vector<Candidate>* candidates,
+                                             bool new_witness) {
+  absl::StatusOr<Membership> stored = co_await witness->Read();
+  if (stored.ok()) co_return Current{*stored, stored->generation, stored->version};
+  if (!absl::IsNotFound(stored.status())) co_return stored.status();
+  if (new_witness) {
+    stored = MembershipWithoutWitness(*candidates);
+    TF_CO_RETURN_IF_ERROR(stored);
+    co_return Current{*std::move(stored), Generation(0), 0};
   }
-  TF_CO_RETURN_IF_ERROR(current);
+  co_return absl::NotFoundError(absl::StrCat(
+      "the witness (", witness->name(),
+      ") holds no pool; `twofold init` makes one. If the witness was lost, put its directory back, "
+      "or let the sets speak for themselves with `twofold serve --new-witness`"));
+}
+
+struct Taken {
+  AttachPlan plan;
+  std::vector<Replica*> in_sync;
+  std::vector<Replica*> stale;
+};
+
+// Reads, decides, and takes the next generation: the point from which every older head is done for.
+Task<absl::StatusOr<Taken>> TakeGeneration(Witness* witness, const std::vector<Replica*>* replicas,
+                                           const AttachOptions* options) {
   std::vector<Candidate> candidates;
   for (const Replica* replica : *replicas) candidates.push_back(ToCandidate(*replica));
-  TF_CO_RETURN_IF_ERROR(CheckCandidates(*current, candidates, witness->name()));
-  Membership next = NextForAttach(*current);
-  absl::Status status =
-      co_await witness->CompareAndSwap(current->generation, current->version, next);
+  absl::StatusOr<Current> current =
+      co_await ReadMembership(witness, &candidates, options->new_witness);
+  TF_CO_RETURN_IF_ERROR(current);
+  absl::StatusOr<AttachPlan> plan = PlanAttach(current->membership, candidates, options->absent,
+                                               witness->name(), options->force_stale);
+  TF_CO_RETURN_IF_ERROR(plan);
+  if (plan->forced) {
+    const Candidate& chosen = candidates[plan->use.front()];
+    const std::string loses = WhatForceLoses(current->membership, chosen);
+    TF_CO_RETURN_IF_ERROR(options->confirm(loses));
+    TF_LOG(WARNING) << "taking a stale set by force. " << loses;
+  }
+  absl::Status status = co_await witness->CompareAndSwap(current->stored_generation,
+                                                         current->stored_version, plan->taken);
   TF_CO_RETURN_IF_ERROR(Annotate(status, "taking a new generation"));
-  co_return next;
+  Taken taken{*std::move(plan), {}, {}};
+  taken.in_sync = Pick(*replicas, taken.plan.use);
+  taken.stale = Pick(*replicas, taken.plan.stale);
+  co_return taken;
 }
 
 Task<absl::Status> SealOne(Replica* replica, const Membership* taken, std::string witness_name,
@@ -91,30 +142,51 @@ void WarnOfClock(const std::map<VolumeId, StreamEnd>& streams) {
   }
 }
 
+// The membership that the pool opens with. Where it is not what was taken, this is R21's order: the
+// replicas record it first, as a proof of life, then the witness has it. A crash before that leaves
+// `taken` in force, by which nothing more was acknowledged.
+Task<absl::StatusOr<Membership>> SettleMembership(Witness* witness, const Taken* taken) {
+  std::vector<std::string> ids;
+  for (const Replica* replica : taken->in_sync) ids.push_back(replica->store_id());
+  const Membership& current = taken->plan.taken;
+  Membership next =
+      WithInSync(current, std::move(ids), current.version + 1, Executor::Current().WallNow());
+  const bool changed =
+      next.in_sync != current.in_sync || next.degraded_since != current.degraded_since;
+  if (!changed) next = current;
+  std::vector<Task<absl::Status>> records;
+  for (Replica* replica : taken->in_sync) records.push_back(replica->RecordMembership(next));
+  const std::vector<absl::Status> results = co_await WhenAll(std::move(records));
+  TF_CO_RETURN_IF_ERROR(FirstError(results));
+  if (changed) {
+    absl::Status status =
+        co_await witness->CompareAndSwap(current.generation, current.version, next);
+    TF_CO_RETURN_IF_ERROR(Annotate(status, "recording which sets are in-sync"));
+  }
+  co_return next;
+}
+
 }  // namespace
 
-Task<absl::StatusOr<Attached>> AttachReplicas(Witness* witness, std::vector<Replica*> replicas) {
-  absl::StatusOr<Membership> taken = co_await TakeGeneration(witness, &replicas);
+Task<absl::StatusOr<Attached>> AttachReplicas(Witness* witness, std::vector<Replica*> replicas,
+                                              AttachOptions options) {
+  absl::StatusOr<Taken> taken = co_await TakeGeneration(witness, &replicas, &options);
   TF_CO_RETURN_IF_ERROR(taken);
   // A crash from here on costs a generation, which are plenty.
   absl::StatusOr<std::vector<SealReport>> reports =
-      co_await SealAll(&replicas, &*taken, witness->name());
+      co_await SealAll(&taken->in_sync, &taken->plan.taken, witness->name());
   TF_CO_RETURN_IF_ERROR(reports);
   absl::StatusOr<std::map<VolumeId, StreamEnd>> streams =
-      co_await LevelReplicas(replicas, *std::move(reports));
+      co_await LevelReplicas(taken->in_sync, *std::move(reports));
   TF_CO_RETURN_IF_ERROR(streams);
-  TF_CO_RETURN_IF_ERROR(CheckSameCatalogues(replicas));
-
-  std::vector<Task<absl::Status>> records;
-  for (Replica* replica : replicas) {
-    records.push_back(replica->RecordMembership(taken->generation, taken->version, taken->in_sync));
-  }
-  const std::vector<absl::Status> results = co_await WhenAll(std::move(records));
-  TF_CO_RETURN_IF_ERROR(FirstError(results));
+  TF_CO_RETURN_IF_ERROR(CheckSameCatalogues(taken->in_sync));
+  absl::StatusOr<Membership> membership = co_await SettleMembership(witness, &*taken);
+  TF_CO_RETURN_IF_ERROR(membership);
   WarnOfClock(*streams);
-  TF_LOG(INFO) << "pool " << taken->pool_id << " attached at generation " << taken->generation
-               << ", membership version " << taken->version;
-  co_return Attached{*std::move(taken), *std::move(streams)};
+  TF_LOG(INFO) << "pool " << membership->pool_id << " attached at generation "
+               << membership->generation << ", membership version " << membership->version;
+  co_return Attached{*std::move(membership), *std::move(streams), std::move(taken->in_sync),
+                     std::move(taken->stale)};
 }
 
 }  // namespace twofold

@@ -6,23 +6,14 @@
 
 #include <cstdint>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "replication/membership_record.h"
 #include "storage/base/types.h"
 #include "storage/runtime/task.h"
 
 namespace twofold {
-
-struct Membership {
-  std::string pool_id;  // 32 hexadecimal digits
-  Generation generation;
-  uint64_t version = 0;                 // never reused (R21)
-  std::vector<std::string> in_sync;     // store ids, sorted
-  std::vector<std::string> configured;  // store ids of all that were not removed (R22), sorted
-  bool operator==(const Membership&) const = default;
-};
 
 class Witness {
  public:

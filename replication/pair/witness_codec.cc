@@ -20,7 +20,7 @@ namespace {
 
 constexpr absl::string_view kMagic = "twofold-witness ";
 constexpr absl::string_view kFirstLine = "twofold-witness 1";
-constexpr size_t kLines = 7;
+constexpr size_t kLines = 8;
 
 std::string ChecksumLine(absl::string_view before) {
   return absl::StrFormat("crc32c %08x\n", Crc32c(AsBytes(before)));
@@ -49,7 +49,8 @@ std::string EncodeWitness(const Membership& membership) {
   std::string text = absl::StrCat(kFirstLine, "\npool ", membership.pool_id, "\ngeneration ",
                                   membership.generation.value(), "\nversion ", membership.version,
                                   "\nin-sync ", absl::StrJoin(membership.in_sync, " "),
-                                  "\nconfigured ", absl::StrJoin(membership.configured, " "), "\n");
+                                  "\nconfigured ", absl::StrJoin(membership.configured, " "),
+                                  "\ndegraded-since ", membership.degraded_since, "\n");
   absl::StrAppend(&text, ChecksumLine(text));
   return text;
 }
@@ -65,7 +66,7 @@ absl::StatusOr<Membership> DecodeWitness(absl::string_view bytes) {
         absl::StrCat("the witness file has format \"", lines[0].substr(0, 64),
                      "\", this program knows \"", kFirstLine, "\"; use the newer program"));
   }
-  if (lines.size() != kLines + 1) return Damaged("it does not have seven lines");
+  if (lines.size() != kLines + 1) return Damaged("it does not have eight lines");
   const size_t body_bytes = static_cast<size_t>(lines[kLines - 1].data() - bytes.data());
   if (bytes.substr(body_bytes) != ChecksumLine(bytes.substr(0, body_bytes))) {
     return Damaged("its checksum does not match");
@@ -73,14 +74,17 @@ absl::StatusOr<Membership> DecodeWitness(absl::string_view bytes) {
 
   Membership membership;
   uint64_t generation = 0;
+  uint64_t degraded_since = 0;
   absl::string_view pool = lines[1];
   const bool understood = absl::ConsumePrefix(&pool, "pool ") &&
                           TakeNumber(lines[2], "generation ", &generation) &&
                           TakeNumber(lines[3], "version ", &membership.version) &&
                           TakeIds(lines[4], "in-sync ", &membership.in_sync) &&
-                          TakeIds(lines[5], "configured ", &membership.configured);
+                          TakeIds(lines[5], "configured ", &membership.configured) &&
+                          TakeNumber(lines[6], "degraded-since ", &degraded_since);
   membership.pool_id = std::string(pool);
   membership.generation = Generation(generation);
+  membership.degraded_since = static_cast<WallNanos>(degraded_since);
   if (!understood || !IsId(membership.pool_id) || EncodeWitness(membership) != bytes) {
     return Damaged("a line is not as docs/formats/witness.md has it");
   }

@@ -43,12 +43,12 @@ Task<void> CloseParts(Pool::Parts* parts) {
 
 PoolState::PoolState(Pool::Parts parts_in, const Attached& attached)
     : parts(std::move(parts_in)),
-      membership(attached.membership),
-      set(Pointers(parts.replicas), attached.membership.generation),
+      set(attached.in_sync, attached.membership, parts.witness.get()),
       buffers(parts.buffer_pool_bytes),
       scratch(kScratchBytes),
       catalogue_stream(kCatalogueVolume, &set, EndOf(attached, kCatalogueVolume).position,
-                       EndOf(attached, kCatalogueVolume).last_stamp) {
+                       EndOf(attached, kCatalogueVolume).last_stamp),
+      stale(attached.stale) {
   for (const auto& [id, record] : catalogue().volumes()) {
     const StreamEnd end = EndOf(attached, id);
     volumes[id] = std::make_unique<Volume>(record, volume_parts(), end.position, end.last_stamp);
@@ -79,7 +79,11 @@ VolumeInfo PoolState::Describe(const VolumeRecord& record) const {
   info.ack = static_cast<AckMode>(record.ack);
   info.timeline = record.current_timeline;
   info.created = record.created;
+  info.on_set_loss = static_cast<OnSetLoss>(record.on_set_loss);
   info.state = set.health().ok() ? "online" : std::string(set.health().message());
+  if (set.health().ok() && set.degraded() && info.on_set_loss == OnSetLoss::kBlock) {
+    info.state = "blocked: its writes are held until every set is back (on-set-loss=block)";
+  }
   for (const auto& [id, snapshot] : catalogue().snapshots()) {
     if (snapshot.volume == record.id && !IsInternalSnapshotName(snapshot.name)) ++info.snapshots;
   }
@@ -117,6 +121,16 @@ Task<absl::Status> PoolState::AppendToCatalogue(LogEntry entry) {
   co_return co_await catalogue_stream.Append(&change, /*hold=*/nullptr);
 }
 
+Task<void> PoolState::CheckReplicas() {
+  set.CheckHealth();
+  const ReplicaSet::InFlight members(&set);
+  for (size_t i = 0; i < members.size(); ++i) {
+    if (members[i]->failed) continue;
+    absl::Status status = co_await members[i]->replica->CheckPresence();
+    if (!status.ok()) set.Fail(members[i], status);
+  }
+}
+
 void PoolState::Reap() {
   std::erase_if(deleted, [](const std::unique_ptr<Volume>& volume) {
     return volume->head_mounts() + volume->snapshot_mounts() == 0;
@@ -126,6 +140,16 @@ void PoolState::Reap() {
 // ---- Pool: opening and stopping -----------------------------------------------------------------
 
 Pool::Pool(std::unique_ptr<PoolState> state) : state_(std::move(state)) {}
+
+// Some failures nobody meets in passing: a checkpoint that failed, files that were deleted.
+static Task<void> Watch(PoolState* pool) {
+  while (true) {
+    const bool go_on =
+        co_await pool->stopping.SleepFor(static_cast<int64_t>(kReplicaCheckMs) * kNanosPerMilli);
+    if (!go_on) co_return;
+    co_await pool->CheckReplicas();
+  }
+}
 
 Pool::~Pool() { TF_CHECK(state_->stopped) << "Stop() was not called"; }
 
@@ -145,11 +169,12 @@ Task<absl::StatusOr<std::unique_ptr<Pool>>> Pool::Attach(Parts parts) {
                      2 * kMaxNbdRequestBytes));
   } else {
     absl::StatusOr<Attached> attached =
-        co_await AttachReplicas(parts.witness.get(), Pointers(parts.replicas));
+        co_await AttachReplicas(parts.witness.get(), Pointers(parts.replicas), parts.attach);
     if (attached.ok()) {
       auto state = std::make_unique<PoolState>(std::move(parts), *attached);
       const absl::Status removed = co_await RemoveResyncSnapshots(state.get());
       if (!removed.ok()) TF_LOG(WARNING) << "what a resync had frozen: " << removed;
+      state->watch.Spawn(Watch(state.get()));
       co_return std::unique_ptr<Pool>(new Pool(std::move(state)));
     }
     status = attached.status();
@@ -162,14 +187,19 @@ Task<void> Pool::Stop() {
   TF_CHECK(!state_->stopped);
   const AsyncMutex::Guard lock = co_await state_->admin.Lock();
   state_->stopped = true;
+  state_->stopping.Cancel();
+  co_await state_->watch.Join();
   for (const auto& [id, volume] : state_->volumes) {
     volume->RevokeAllMounts("the daemon is stopping");
     if (!volume->admission_closed()) co_await volume->CloseAdmission();
     co_await volume->WaitForCalls();
   }
   for (const auto& volume : state_->deleted) co_await volume->WaitForCalls();
+  co_await state_->set.Stop();
   co_await CloseParts(&state_->parts);
 }
+
+Task<void> Pool::CheckReplicas() { co_await state_->CheckReplicas(); }
 
 // ---- Pool: looking ------------------------------------------------------------------------------
 
@@ -182,6 +212,7 @@ absl::StatusOr<std::unique_ptr<Mount>> Pool::OpenMount(const std::string& export
         absl::StrCat(volume->name(), " is just being changed; connect again"));
   }
   if (at == std::string::npos) {
+    TF_RETURN_IF_ERROR(volume->CheckNotBlocked());
     return std::make_unique<Mount>(volume, export_name, volume->timeline(), kLastPosition, 0);
   }
   TF_ASSIGN_OR_RETURN(const SnapshotRecord* const snapshot,
@@ -234,40 +265,13 @@ absl::StatusOr<std::vector<SnapshotInfo>> Pool::Snapshots(
   return infos;
 }
 
-PoolInfo Pool::Info() const {
-  const absl::Status health = state_->set.CheckHealth();
-  PoolInfo info;
-  info.pool_id = state_->membership.pool_id;
-  info.generation = state_->membership.generation;
-  info.membership_version = state_->membership.version;
-  info.state = health.ok() ? "healthy" : std::string(health.message());
-  info.witness = state_->parts.witness->name();
-  info.buffer_pool_used_bytes = state_->buffers.used_bytes();
-  info.buffer_pool_capacity_bytes = state_->buffers.capacity_bytes();
-  for (const Replica* replica : state_->set.in_sync()) {
-    const ReplicaStatus status = replica->status();
-    ReplicaInfo& item = info.replicas.emplace_back();
-    item.set = replica->set_name();
-    item.place = replica->place();
-    item.state = status.failed ? "failed" : "in-sync";
-    item.reason = status.reason;
-    item.capacity_bytes = status.capacity_blocks * kBlockSize;
-    item.used_bytes = status.used_blocks * kBlockSize;
-    item.live_bytes = status.live_blocks * kBlockSize;
-    item.free_segments = status.free_segments;
-    item.segments = status.segments;
-    item.incarnation = status.incarnation.value();
-    item.bad_blocks_seen = status.bad_blocks_seen;
-  }
-  return info;
-}
-
 // ---- Pool: changing -----------------------------------------------------------------------------
 
 Task<absl::StatusOr<VolumeInfo>> Pool::CreateVolume(std::string name, uint64_t size_bytes,
-                                                    AckMode ack) {
+                                                    AckMode ack, OnSetLoss on_set_loss) {
   const AsyncMutex::Guard lock = co_await state_->admin.Lock();
-  co_return co_await twofold::CreateVolume(state_.get(), std::move(name), size_bytes, ack);
+  co_return co_await twofold::CreateVolume(state_.get(), std::move(name), size_bytes, ack,
+                                           on_set_loss);
 }
 
 Task<absl::StatusOr<VolumeInfo>> Pool::ResizeVolume(std::string name, uint64_t size_bytes,

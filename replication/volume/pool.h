@@ -11,11 +11,13 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "replication/pair/attach.h"
 #include "replication/pair/witness.h"
 #include "replication/replica.h"
 #include "replication/volume/ack_mode.h"
 #include "replication/volume/mount.h"
 #include "replication/volume/names.h"
+#include "replication/volume/on_set_loss.h"
 #include "storage/base/types.h"
 #include "storage/io/buffer_pool.h"
 #include "storage/runtime/task.h"
@@ -34,6 +36,7 @@ struct VolumeInfo {
   size_t snapshots = 0;
   uint64_t mapped_bytes = 0;  // of the current timeline, as far as the map knows without reading
   std::string state;          // "online", or why not
+  OnSetLoss on_set_loss = OnSetLoss::kContinue;
 };
 
 struct SnapshotInfo {
@@ -51,7 +54,8 @@ struct SnapshotInfo {
 struct ReplicaInfo {
   std::string set;              // "a"
   std::string place;            // directories
-  std::string state;            // "in-sync", "failed", ...
+  std::string store;            // its id, where known
+  std::string state;            // "in-sync", "failed", "dropped", "stale" or "missing"
   std::string reason;           // of a failure, with what to do
   uint64_t capacity_bytes = 0;  // of client data, less reserves
   uint64_t used_bytes = 0;
@@ -62,11 +66,21 @@ struct ReplicaInfo {
   uint64_t bad_blocks_seen = 0;  // CRC failures met since start
 };
 
+// What is not as it should be while a set is missing (R28).
+struct DegradedInfo {
+  WallNanos since = 0;
+  std::vector<std::string> sets;  // those that lack something
+  std::string why;
+  std::string at_risk;
+  std::string what_to_do;
+};
+
 struct PoolInfo {
   std::string pool_id;
   Generation generation;
   uint64_t membership_version = 0;
-  std::string state;  // "healthy", or what is wrong and what to do
+  std::string state;  // "healthy", "degraded", or why it is offline and what to do
+  std::optional<DegradedInfo> degraded;
   std::vector<ReplicaInfo> replicas;
   std::string witness;
   uint64_t buffer_pool_used_bytes = 0;
@@ -78,32 +92,33 @@ class PoolState;  // pool.cc
 class Pool {
  public:
   struct Parts {
-    std::vector<std::unique_ptr<Replica>> replicas;  // opened stores, at least one of each set
+    std::vector<std::unique_ptr<Replica>> replicas;  // opened stores
     std::unique_ptr<Witness> witness;
     size_t buffer_pool_bytes = 0;
+    AttachOptions attach;
   };
 
   // Writes the first membership of a new pool (R26). kAborted when the witness holds one already.
   static Task<absl::Status> Format(Witness* witness, std::string pool_id,
                                    std::vector<std::string> store_ids);
 
-  // Attaches (R20): takes a new generation from the witness, seals every listed replica, levels
-  // them, deletes incomplete snapshot groups (R34), and opens the volumes. kUnavailable with what
-  // to do when a listed replica is missing; kAborted when another head has taken over. On an error
-  // the parts are stopped and closed.
+  // Attaches (R20; AttachReplicas) and opens the volumes. With a set missing or stale the pool is
+  // degraded from the start (R28). On an error the parts are stopped and closed.
   static Task<absl::StatusOr<std::unique_ptr<Pool>>> Attach(Parts parts);
 
   // Stop() first, and no mount is left.
   ~Pool();
 
   // "vol" or "vol@snap"; the pool outlives the mount. kNotFound; kUnavailable while the volume is
-  // being changed (rollback, shrinking, deletion): try again.
+  // being changed (rollback, shrinking, deletion): try again; and while a set is missing of a
+  // volume with on-set-loss=block (R28), whose snapshots can be opened all the same.
   absl::StatusOr<std::unique_ptr<Mount>> OpenMount(const std::string& export_name);
   // Every name that OpenMount takes: volumes and snapshots.
   std::vector<std::string> ExportNames() const;
 
   // Each is durable on both sets when it returns OK.
-  Task<absl::StatusOr<VolumeInfo>> CreateVolume(std::string name, uint64_t size_bytes, AckMode ack);
+  Task<absl::StatusOr<VolumeInfo>> CreateVolume(std::string name, uint64_t size_bytes, AckMode ack,
+                                                OnSetLoss on_set_loss = OnSetLoss::kContinue);
   // Grows at once; clients see it when they connect again. Shrinking gives up what lies beyond the
   // new end, so it needs `force` and no client connected (kFailedPrecondition).
   Task<absl::StatusOr<VolumeInfo>> ResizeVolume(std::string name, uint64_t size_bytes, bool force);
@@ -125,6 +140,10 @@ class Pool {
   Task<absl::StatusOr<SnapshotInfo>> Rollback(SnapshotName name, bool force);
 
   PoolInfo Info() const;
+
+  // Every set in use was looked after once more, and what failed is dropped or about to be. The
+  // pool does so by itself every kReplicaCheckMs.
+  Task<void> CheckReplicas();
 
   // Revokes mounts, drains, covers the logs' ends (R12), checkpoints and closes the replicas. Once;
   // no other call may be under way or follow.

@@ -72,7 +72,8 @@ std::string RollbackSnapshotName(const Catalogue& catalogue, VolumeId volume) {
 // ---- Volumes ------------------------------------------------------------------------------------
 
 Task<absl::StatusOr<VolumeInfo>> CreateVolume(PoolState* pool, std::string name,
-                                              uint64_t size_bytes, AckMode ack) {
+                                              uint64_t size_bytes, AckMode ack,
+                                              OnSetLoss on_set_loss) {
   TF_CO_RETURN_IF_ERROR(CheckName(name));
   TF_CO_RETURN_IF_ERROR(CheckSize(size_bytes));
   if (pool->catalogue().FindVolume(name) != nullptr) {
@@ -87,6 +88,7 @@ Task<absl::StatusOr<VolumeInfo>> CreateVolume(PoolState* pool, std::string name,
   body.name = name;
   body.size_bytes = size_bytes;
   body.ack = static_cast<uint8_t>(ack);
+  body.on_set_loss = static_cast<uint8_t>(on_set_loss);
   body.first_timeline = pool->catalogue().next_timeline_id();
   LogEntry entry = Record(EntryKind::kVolumeCreate, body.first_timeline, EncodeVolumeCreate(body));
   absl::Status status = co_await pool->AppendToCatalogue(std::move(entry));
@@ -240,18 +242,25 @@ Task<absl::Status> AppendGroup(PoolState* pool, std::deque<GroupMember>* members
   TF_CO_RETURN_IF_ERROR(status);
   TF_CO_RETURN_IF_ERROR(pool->set.health());
   room.Use();
-  const size_t replicas = pool->set.in_sync().size();
+  const ReplicaSet::InFlight replicas(&pool->set);
   std::vector<Task<absl::Status>> appends;
   for (GroupMember& member : *members) {
     Stream& stream = member.volume->stream();
     stream.Begin(&member.change, &member.request);
-    for (size_t i = 0; i < replicas; ++i) appends.push_back(stream.Send(&member.change, 0, i));
+    for (size_t i = 0; i < replicas.size(); ++i) {
+      appends.push_back(stream.Send(&member.change, 0, *replicas[i]));
+    }
   }
   const std::vector<absl::Status> results = co_await WhenAll(std::move(appends));
+  ReplicaSet::Members failed;
   for (size_t i = 0; i < results.size(); ++i) {
-    if (!results[i].ok()) pool->set.Fail(pool->set.in_sync()[i % replicas], results[i]);
+    if (results[i].ok()) continue;
+    ReplicaSet::Member* const replica = replicas[i % replicas.size()];
+    pool->set.Fail(replica, results[i]);
+    failed.push_back(replica);
   }
-  const bool ok = FirstError(results).ok();
+  bool ok = true;
+  if (!failed.empty()) ok = co_await pool->set.WaitUntilOut(std::move(failed));
   for (GroupMember& member : *members) member.volume->stream().Finish(&member.request, ok);
   for (GroupMember& member : *members) {
     absl::Status settled = co_await member.volume->stream().Settled(&member.request);

@@ -17,7 +17,9 @@
 #include "replication/volume/volume.h"
 #include "storage/io/buffer_pool.h"
 #include "storage/map/catalogue.h"
+#include "storage/runtime/cancel.h"
 #include "storage/runtime/sync.h"
+#include "storage/runtime/task_scope.h"
 
 namespace twofold {
 
@@ -39,25 +41,33 @@ class PoolState {
   // Appends one record to the catalogue's stream (R39). Committed and durable when it returns OK.
   Task<absl::Status> AppendToCatalogue(LogEntry entry);
 
+  // Who lacks what, and what to do; nothing while all is well.
+  std::optional<DegradedInfo> Degraded() const;
+  ReplicaInfo Describe(const Replica& replica) const;
+  Task<void> CheckReplicas();
+
   // Destroys deleted volumes whose last mount has gone.
   void Reap();
 
   Pool::Parts parts;
-  const Membership membership;
   ReplicaSet set;
   BufferPool buffers;
   BufferPool scratch;
   Stream catalogue_stream;
   std::map<VolumeId, std::unique_ptr<Volume>> volumes;
   std::vector<std::unique_ptr<Volume>> deleted;  // until their mounts have gone
+  std::vector<Replica*> stale;                   // present, not read
   std::optional<SnapshotId> snapshot_in_deletion;
   AsyncMutex admin;  // one administrative call at a time
   bool stopped = false;
+  CancelSource stopping;
+  TaskScope watch;
 };
 
 // The bodies of Pool's administrative calls (pool_admin.cc); the caller holds `admin`.
 Task<absl::StatusOr<VolumeInfo>> CreateVolume(PoolState* pool, std::string name,
-                                              uint64_t size_bytes, AckMode ack);
+                                              uint64_t size_bytes, AckMode ack,
+                                              OnSetLoss on_set_loss);
 Task<absl::StatusOr<VolumeInfo>> ResizeVolume(PoolState* pool, std::string name,
                                               uint64_t size_bytes, bool force);
 Task<absl::Status> DeleteVolume(PoolState* pool, std::string name, bool force);

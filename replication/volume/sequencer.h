@@ -4,8 +4,11 @@
 // A request has one or more entries with consecutive Seqs (R5) and lives in the frame of its task:
 //
 //   Begin -> in flight -> Complete -> committed        once everything before it is complete too
-//                      -> Doom     -> End              a replica failed: it, and all after it,
-//                      can't commit
+//                      -> Doom     -> End              a replica failed and can't be dropped: it,
+//                                                      and all after it, can't commit
+//
+// A request whose replica failed stays in flight until that replica is out of the set (R21), and
+// with it all that come after: the commit position moves over complete requests only.
 //
 // A doomed request is neither done nor undone: it may be in the log of some replica, and the next
 // attach decides (R8, R20). No read shows it before.
@@ -59,7 +62,7 @@ class Sequencer {
   // before anything else. Does nothing to a doomed request.
   bool Complete(Request* request);
 
-  // A replica failed on it. It and all requests that came after it are doomed.
+  // A replica failed on it for good. It and all requests that came after it are doomed.
   void Doom(Request* request);
 
   // A doomed request's task ends.

@@ -17,6 +17,7 @@ BlockCount Change::payload_blocks() const {
 bool Reservation::TryTake(BlockCount blocks, uint64_t entries) {
   TF_CHECK(!held_);
   held_ = set_->TryReserve(blocks, entries);
+  epoch_ = set_->epoch();
   blocks_ = blocks;
   entries_ = entries;
   return held_;
@@ -24,17 +25,26 @@ bool Reservation::TryTake(BlockCount blocks, uint64_t entries) {
 
 Task<absl::Status> Reservation::Take(BlockCount blocks, uint64_t entries, RoomFor use) {
   TF_CHECK(!held_);
-  absl::Status status = co_await set_->Reserve(blocks, entries, use);
-  held_ = status.ok();
-  blocks_ = blocks;
-  entries_ = entries;
-  co_return status;
+  while (true) {
+    const uint64_t epoch = set_->epoch();
+    absl::Status status = co_await set_->Reserve(blocks, entries, use);
+    TF_CO_RETURN_IF_ERROR(status);
+    if (epoch != set_->epoch()) {  // somebody joined meanwhile: whether he has room is not known
+      set_->Release(blocks, entries, epoch);
+      continue;
+    }
+    held_ = true;
+    blocks_ = blocks;
+    entries_ = entries;
+    epoch_ = epoch;
+    co_return status;
+  }
 }
 
 void Reservation::GiveBackAllBut(BlockCount blocks, uint64_t entries) {
   TF_CHECK(held_);
   if (blocks == blocks_ && entries == entries_) return;
-  set_->Release(blocks_ - blocks, entries_ - entries);
+  set_->Release(blocks_ - blocks, entries_ - entries, epoch_);
   blocks_ = blocks;
   entries_ = entries;
 }
@@ -51,9 +61,9 @@ void Stream::Begin(Change* change, Sequencer::Request* request) {
   }
 }
 
-Task<absl::Status> Stream::Send(Change* change, size_t entry, size_t replica) {
-  return set_->in_sync()[replica]->Append(set_->generation(), change->entries[entry],
-                                          change->payloads[entry], change->durability);
+Task<absl::Status> Stream::Send(Change* change, size_t entry, const ReplicaSet::Member& member) {
+  return member.replica->Append(set_->generation(), change->entries[entry], change->payloads[entry],
+                                change->durability);
 }
 
 void Stream::Finish(Sequencer::Request* request, bool ok) {
@@ -74,24 +84,25 @@ Task<absl::Status> Stream::Settled(Sequencer::Request* request) {
 Task<absl::Status> Stream::Append(Change* change, RangeLock::Hold* hold) {
   Sequencer::Request request;
   Begin(change, &request);
-  const size_t replicas = set_->in_sync().size();
+  const ReplicaSet::InFlight members(set_);
   StartAll<absl::Status, 2> appends;
   for (size_t entry = 0; entry < change->entries.size(); ++entry) {
-    for (size_t replica = 0; replica < replicas; ++replica) {
-      appends.Add(Send(change, entry, replica));
-    }
+    for (size_t i = 0; i < members.size(); ++i) appends.Add(Send(change, entry, *members[i]));
   }
   co_await appends.Start();
   if (hold != nullptr) hold->Release();
   while (appends.pending()) co_await appends.Next();
 
-  bool ok = true;
+  ReplicaSet::Members failed;
   for (size_t i = 0; i < appends.size(); ++i) {
     const absl::Status status = appends.TakeResult(i);
     if (status.ok()) continue;
-    ok = false;
-    set_->Fail(set_->in_sync()[i % replicas], status);
+    ReplicaSet::Member* const member = members[i % members.size()];
+    set_->Fail(member, status);
+    failed.push_back(member);
   }
+  bool ok = true;
+  if (!failed.empty()) ok = co_await set_->WaitUntilOut(std::move(failed));
   Finish(&request, ok);
   // As Settled, without a frame for what is nearly always the case.
   if (!request.settled().is_set()) co_await request.settled().Wait();

@@ -10,6 +10,7 @@
 #include "replication/pair/replica_set.h"
 #include "replication/volume/range_lock.h"
 #include "replication/volume/sequencer.h"
+#include "storage/base/check.h"
 #include "storage/base/types.h"
 #include "storage/io/block_device.h"
 #include "storage/log/entry.h"
@@ -42,7 +43,7 @@ class Reservation {
   Reservation(const Reservation&) = delete;
   Reservation& operator=(const Reservation&) = delete;
   ~Reservation() {
-    if (held_) set_->Release(blocks_, entries_);
+    if (held_) set_->Release(blocks_, entries_, epoch_);
   }
 
   // False: call Take.
@@ -51,13 +52,19 @@ class Reservation {
   Task<absl::Status> Take(BlockCount blocks, uint64_t entries, RoomFor use);
   // The change turned out smaller.
   void GiveBackAllBut(BlockCount blocks, uint64_t entries);
+  // Whether it is on every replica that counts now: one may have joined since (R23).
+  bool covers() const { return held_ && epoch_ == set_->epoch(); }
   // The appends use it up.
-  void Use() { held_ = false; }
+  void Use() {
+    TF_CHECK(covers());
+    held_ = false;
+  }
 
  private:
   ReplicaSet* const set_;
   BlockCount blocks_;
   uint64_t entries_ = 0;
+  uint64_t epoch_ = 0;
   bool held_ = false;
 };
 
@@ -71,17 +78,17 @@ class Stream {
   // Gives Seqs and starts every append before it suspends the first time. Room for `change` was
   // reserved, and set->health() is OK. Gives up `hold` (may be null) once the Seqs are given.
   // Returns OK when every in-sync replica has all of it, and has been told to commit it, so that a
-  // later read shows it. Else set->health(): then it may be there after the next attach, or not.
+  // later read shows it. A replica that fails on it holds it up until it is out of the set. Else
+  // set->health(): then it may be there after the next attach, or not.
   Task<absl::Status> Append(Change* change, RangeLock::Hold* hold);
 
   // The steps of Append, for a group of streams that takes one instant (R34): Begin, then the
-  // appends by Send, all in one turn; when all have ended Finish, in one turn for all members; then
-  // Settled.
+  // appends by Send, all in one turn; when all have ended, and those that failed are out of the set
+  // or it is offline, Finish, in one turn for all members; then Settled.
   void Begin(Change* change, Sequencer::Request* request);
-  // The append of entry `entry` of `change` to replica `replica` of the set. Started in the order
-  // of entries.
-  Task<absl::Status> Send(Change* change, size_t entry, size_t replica);
-  // `ok`: every append of `request` succeeded.
+  // The append of entry `entry` of `change` to one replica. Started in the order of entries.
+  Task<absl::Status> Send(Change* change, size_t entry, const ReplicaSet::Member& member);
+  // `ok`: every append of `request` succeeded, but for those to replicas that are out.
   void Finish(Sequencer::Request* request, bool ok);
   Task<absl::Status> Settled(Sequencer::Request* request);
 

@@ -14,6 +14,7 @@ namespace twofold {
 Volume::Volume(const VolumeRecord& record, VolumeParts parts, Position end, WallNanos last_stamp)
     : name_(record.name),
       ack_(static_cast<AckMode>(record.ack)),
+      on_set_loss_(static_cast<OnSetLoss>(record.on_set_loss)),
       parts_(parts),
       size_bytes_(record.size_bytes),
       timeline_(record.current_timeline),
@@ -27,6 +28,14 @@ Volume::~Volume() {
 absl::Status Volume::CheckRange(const Mount& mount, uint64_t offset, uint64_t length) const {
   TF_RETURN_IF_ERROR(mount.revoked_);
   return Annotate(CheckByteRange(offset, length, mount.size_bytes()), mount.name());
+}
+
+absl::Status Volume::CheckNotBlocked() const {
+  if (on_set_loss_ == OnSetLoss::kContinue || !parts_.set->degraded()) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat(
+      name_,
+      " has on-set-loss=block, and a set of the pool is missing: it opens again when that is "
+      "back (`twofold status` says what to do). Its snapshots can be read"));
 }
 
 size_t Volume::head_mounts() const {
@@ -55,6 +64,7 @@ void Volume::RevokeHeadMounts(const std::string& why) {
     if (mounts_.contains(mount) && !mount->read_only()) Revoke(mount, why);
   }
   admission_opened_.WakeAll();  // who waits for it looks at its mount again
+  parts_.set->Wake();
 }
 
 void Volume::RevokeAllMounts(const std::string& why) {
@@ -63,6 +73,7 @@ void Volume::RevokeAllMounts(const std::string& why) {
     if (mounts_.contains(mount)) Revoke(mount, why);
   }
   admission_opened_.WakeAll();
+  parts_.set->Wake();
 }
 
 Task<void> Volume::CloseAdmission() {

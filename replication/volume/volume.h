@@ -20,6 +20,7 @@
 #include "replication/pair/replica_set.h"
 #include "replication/volume/ack_mode.h"
 #include "replication/volume/mount.h"
+#include "replication/volume/on_set_loss.h"
 #include "replication/volume/range_lock.h"
 #include "replication/volume/stream.h"
 #include "storage/base/limits.h"
@@ -53,6 +54,8 @@ class Volume {
   const std::string& name() const { return name_; }
   uint64_t size_bytes() const { return size_bytes_; }
   AckMode ack() const { return ack_; }
+  // kUnavailable while its writes are held because a set is missing (R28).
+  absl::Status CheckNotBlocked() const;
   TimelineId timeline() const { return timeline_; }
   Position position() const { return stream_.sequencer().committed(); }
   Stream& stream() { return stream_; }
@@ -127,6 +130,8 @@ class Volume {
 
   // volume_write.cc
   absl::Status CheckWritable(const Mount& mount) const;
+  bool HeldBack(const Mount& mount) const;
+  Task<absl::Status> WaitWhileHeldBack(const Mount& mount);
   absl::Status CheckChange(const Mount& mount, uint64_t offset, uint64_t length) const;
   LogEntry NewEntry(EntryKind kind, const Mount& mount, BlockRange range) const;
   void AddWrites(const Mount& mount, BlockRange range, absl::Span<const std::byte> payload,
@@ -136,15 +141,18 @@ class Volume {
                                        absl::Span<std::byte> payload);
   Task<absl::Status> ZeroPiece(const Mount& mount, uint64_t offset, uint64_t length,
                                ZeroOptions options);
+  Task<absl::Status> ZeroPieceOnce(const Mount& mount, uint64_t offset, uint64_t length,
+                                   ZeroOptions options, bool* again);
   Task<absl::Status> ZeroPartialBlocks(const Mount& mount, uint64_t offset, uint64_t length,
                                        bool allocate, absl::Span<std::byte> blocks,
                                        absl::InlinedVector<BlockIndex, 2>* changed);
   Task<absl::Status> Submit(const Mount& mount, Change* change, Reservation* room,
-                            RangeLock::Hold* hold, bool fua);
+                            RangeLock::Hold* hold, bool fua, bool* again);
   Durability durability() const;
 
   const std::string name_;
   const AckMode ack_;
+  const OnSetLoss on_set_loss_;
   const VolumeParts parts_;
   uint64_t size_bytes_;
   TimelineId timeline_;

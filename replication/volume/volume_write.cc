@@ -37,6 +37,21 @@ absl::Status Volume::CheckWritable(const Mount& mount) const {
   return absl::OkStatus();
 }
 
+// R28: with on-set-loss=block writes are held, not failed, while a set is missing: those that come,
+// and the answers of those that were under way when it went. The latter are committed on the sets
+// that are left, where reads may see them; only their client does not hear of it before every set
+// has them.
+bool Volume::HeldBack(const Mount& mount) const {
+  return on_set_loss_ == OnSetLoss::kBlock && parts_.set->degraded() && parts_.set->health().ok() &&
+         mount.revoked_.ok();
+}
+
+// Whoever waits here has neither a slot nor room, so that reads and administration go on.
+Task<absl::Status> Volume::WaitWhileHeldBack(const Mount& mount) {
+  while (HeldBack(mount)) co_await parts_.set->Changed();
+  co_return CheckWritable(mount);
+}
+
 absl::Status Volume::CheckChange(const Mount& mount, uint64_t offset, uint64_t length) const {
   if (mount.read_only()) {
     return absl::PermissionDeniedError(absl::StrCat(mount.name(), " is a snapshot: read-only"));
@@ -76,11 +91,16 @@ Task<absl::Status> Volume::LockRange(BlockRange range, RangeLock::Hold* hold) {
 }
 
 // Gives the change its place in the order and logs it. Between the last look at what could refuse
-// it and its Seq nothing suspends.
+// it and its Seq nothing suspends. `again`: it is held back, or a replica has joined that has
+// no room for it yet; nothing was done.
 Task<absl::Status> Volume::Submit(const Mount& mount, Change* change, Reservation* room,
-                                  RangeLock::Hold* hold, bool fua) {
+                                  RangeLock::Hold* hold, bool fua, bool* again) {
   while (true) {
     TF_CO_RETURN_IF_ERROR(CheckWritable(mount));
+    if (HeldBack(mount) || !room->covers()) {
+      *again = true;
+      co_return absl::OkStatus();
+    }
     if (admission_closed_) {
       co_await admission_opened_.Wait();
     } else if (!hold->queued() && range_lock_.Covers(change->range)) {
@@ -132,26 +152,37 @@ Task<absl::Status> Volume::Write(const Mount& mount, uint64_t offset, uint64_t l
   const size_t bytes = range.count.value() * kBlockSize;
   TF_CHECK_GE(payload.size(), bytes);
   const absl::Span<std::byte> blocks = payload.span().subspan(0, bytes);
-  co_await slots_.Acquire(1);
-  const Slot slot(&slots_);
+  absl::Status status;
+  bool again = true;
+  while (again) {
+    if (HeldBack(mount)) {
+      status = co_await WaitWhileHeldBack(mount);
+      TF_CO_RETURN_IF_ERROR(status);
+    }
+    again = false;
+    co_await slots_.Acquire(1);
+    const Slot slot(&slots_);
 
-  const uint64_t entries = (range.count.value() + kMaxEntryBlocks - 1) / kMaxEntryBlocks;
-  Reservation room(parts_.set);
-  if (!room.TryTake(range.count, entries)) {
-    absl::Status status = co_await room.Take(range.count, entries, RoomFor::kWrite);
-    TF_CO_RETURN_IF_ERROR(Annotate(status, name_));
+    const uint64_t entries = (range.count.value() + kMaxEntryBlocks - 1) / kMaxEntryBlocks;
+    Reservation room(parts_.set);
+    if (!room.TryTake(range.count, entries)) {
+      status = co_await room.Take(range.count, entries, RoomFor::kWrite);
+      TF_CO_RETURN_IF_ERROR(Annotate(status, name_));
+    }
+    RangeLock::Hold hold;
+    if (offset % kBlockSize != 0 || length % kBlockSize != 0) {
+      status = co_await LockRange(range, &hold);
+      TF_CO_RETURN_IF_ERROR(status);
+      status = co_await FillPartialBlocks(mount, offset, length, blocks);
+      TF_CO_RETURN_IF_ERROR(status);
+    }
+    Change change;
+    change.range = range;
+    AddWrites(mount, range, blocks, &change);
+    status = co_await Submit(mount, &change, &room, &hold, fua, &again);
   }
-  RangeLock::Hold hold;
-  if (offset % kBlockSize != 0 || length % kBlockSize != 0) {
-    absl::Status status = co_await LockRange(range, &hold);
-    TF_CO_RETURN_IF_ERROR(status);
-    status = co_await FillPartialBlocks(mount, offset, length, blocks);
-    TF_CO_RETURN_IF_ERROR(status);
-  }
-  Change change;
-  change.range = range;
-  AddWrites(mount, range, blocks, &change);
-  co_return co_await Submit(mount, &change, &room, &hold, fua);
+  if (status.ok() && HeldBack(mount)) co_return co_await WaitWhileHeldBack(mount);
+  co_return status;
 }
 
 Task<absl::Status> Volume::WriteZeroes(const Mount& mount, uint64_t offset, uint64_t length,
@@ -195,6 +226,22 @@ Task<absl::Status> Volume::ZeroPartialBlocks(const Mount& mount, uint64_t offset
 
 Task<absl::Status> Volume::ZeroPiece(const Mount& mount, uint64_t offset, uint64_t length,
                                      ZeroOptions options) {
+  absl::Status status;
+  bool again = true;
+  while (again) {
+    if (HeldBack(mount)) {
+      status = co_await WaitWhileHeldBack(mount);
+      TF_CO_RETURN_IF_ERROR(status);
+    }
+    again = false;
+    status = co_await ZeroPieceOnce(mount, offset, length, options, &again);
+  }
+  if (status.ok() && HeldBack(mount)) co_return co_await WaitWhileHeldBack(mount);
+  co_return status;
+}
+
+Task<absl::Status> Volume::ZeroPieceOnce(const Mount& mount, uint64_t offset, uint64_t length,
+                                         ZeroOptions options, bool* again) {
   co_await slots_.Acquire(1);
   const Slot slot(&slots_);
   const BlockRange covering = CoveringBlocks(offset, length);
@@ -240,7 +287,7 @@ Task<absl::Status> Volume::ZeroPiece(const Mount& mount, uint64_t offset, uint64
   }
   if (change.entries.empty()) co_return CheckWritable(mount);  // zeros already
   room.GiveBackAllBut(change.payload_blocks(), change.entries.size());
-  co_return co_await Submit(mount, &change, &room, &hold, options.fua);
+  co_return co_await Submit(mount, &change, &room, &hold, options.fua, again);
 }
 
 // A hint: blocks that it covers in part stay as they are, so that it never needs room for data.
@@ -256,6 +303,10 @@ Task<absl::Status> Volume::Trim(const Mount& mount, uint64_t offset, uint64_t le
 Task<absl::Status> Volume::Flush(const Mount& mount) {
   TF_CO_RETURN_IF_ERROR(mount.revoked_);
   if (ack_ == AckMode::kDurable || mount.read_only()) co_return absl::OkStatus();
+  if (HeldBack(mount)) {
+    absl::Status status = co_await WaitWhileHeldBack(mount);
+    TF_CO_RETURN_IF_ERROR(status);
+  }
   co_await slots_.Acquire(1);
   const Slot slot(&slots_);
   absl::Status status = co_await parts_.set->Flush();

@@ -62,6 +62,7 @@ inline constexpr size_t kMinDirtyMapBytes = size_t{4} << 20;
 inline constexpr size_t kMaxInFlightPerVolume = 1024;  // requests; further ones wait their turn
 inline constexpr size_t kStatusStepBlocks = 65'536;    // looked up at a time for a block status
 inline constexpr size_t kMaxReplicas = 8;              // in one pool
+inline constexpr uint64_t kReplicaCheckMs = 1000;      // how often each is looked after
 
 // ---- NBD ----------------------------------------------------------------------------------------
 inline constexpr size_t kMaxNbdRequestBytes = size_t{32} << 20;

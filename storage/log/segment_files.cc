@@ -202,6 +202,29 @@ std::vector<SegmentNumber> SegmentFiles::Numbers() const {
   return numbers;
 }
 
+Task<absl::Status> SegmentFiles::CheckPresence() const {
+  // Noted before the listings: files come meanwhile, and none is ever removed.
+  std::vector<const SegmentFile*> files;
+  for (const Slot& slot : slots_) {
+    if (slot.state == State::kReady || slot.state == State::kInUse || slot.state == State::kFree) {
+      files.push_back(&slot.file);
+    }
+  }
+  for (BlockDevice* device : devices_) {
+    absl::StatusOr<std::vector<std::string>> names = co_await device->List(kFolder);
+    TF_CO_RETURN_IF_ERROR(names);
+    for (const SegmentFile* file : files) {
+      const std::string name = file->path.substr(sizeof(kFolder));
+      if (file->device != device || std::binary_search(names->begin(), names->end(), name)) {
+        continue;
+      }
+      co_return absl::UnavailableError(
+          absl::StrCat(device->name(), "/", file->path, " is gone: it was deleted"));
+    }
+  }
+  co_return absl::OkStatus();
+}
+
 void SegmentFiles::Keep(const std::set<SegmentNumber>& in_use) {
   for (SegmentNumber number : Numbers()) {
     if (!in_use.contains(number)) Free(number);

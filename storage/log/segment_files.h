@@ -87,6 +87,10 @@ class SegmentFiles {
   // A ready segment is in use from now on.
   const SegmentFile& Use(SegmentNumber segment);
 
+  // kUnavailable with its name where the file of a segment is not in its directory any more, though
+  // it can still be written to.
+  Task<absl::Status> CheckPresence() const;
+
   // Slots for new segments, ready ones included.
   uint64_t free_slots() const;
   // All but the damaged ones.

@@ -161,6 +161,8 @@ uint64_t SegmentLog::usable_blocks_per_segment() const {
   return UsableBlocks(SegmentBlocks(impl_->options.segment_bytes));
 }
 
+Task<absl::Status> SegmentLog::CheckPresence() const { return impl_->files->CheckPresence(); }
+
 absl::Status SegmentLog::health() const { return impl_->writer.health(); }
 SegmentLog::Counters SegmentLog::counters() const { return impl_->writer.counters(); }
 

@@ -126,6 +126,8 @@ class SegmentLog {
   uint64_t usable_blocks_per_segment() const;
 
   absl::Status health() const;
+  // kUnavailable where the file of a segment was deleted.
+  Task<absl::Status> CheckPresence() const;
 
   struct Counters {
     uint64_t batches = 0;

@@ -166,7 +166,8 @@ absl::Status Catalogue::ApplyVolumeCreate(const LogEntry& entry) {
              .size_bytes = body.size_bytes,
              .ack = body.ack,
              .current_timeline = body.first_timeline,
-             .created = entry.stamp});
+             .created = entry.stamp,
+             .on_set_loss = body.on_set_loss});
   return absl::OkStatus();
 }
 

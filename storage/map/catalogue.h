@@ -34,6 +34,7 @@ struct VolumeCreateBody {
   uint64_t size_bytes = 0;  // at least a block, whole blocks
   uint8_t ack = 0;          // AckMode
   TimelineId first_timeline;
+  uint8_t on_set_loss = 0;  // OnSetLoss
 };
 struct VolumeDeleteBody {
   VolumeId id;
@@ -91,6 +92,7 @@ struct VolumeRecord {
   uint8_t ack = 0;
   TimelineId current_timeline;
   WallNanos created = 0;
+  uint8_t on_set_loss = 0;
 };
 
 // A volume's stream: where it ends and which generations wrote it (R1).

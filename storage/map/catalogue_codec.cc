@@ -91,6 +91,7 @@ std::string EncodeVolumeCreate(const VolumeCreateBody& body) {
   writer.WriteLengthPrefixed(body.name);
   writer.WriteVarint64(body.size_bytes);
   writer.WriteU8(body.ack);
+  writer.WriteU8(body.on_set_loss);
   writer.WriteId(body.first_timeline);
   return bytes;
 }
@@ -102,6 +103,7 @@ absl::StatusOr<VolumeCreateBody> DecodeVolumeCreate(absl::string_view bytes) {
   body.name = reader.ReadName();
   body.size_bytes = reader.ReadVarint64();
   body.ack = reader.ReadU8();
+  body.on_set_loss = reader.ReadU8();
   reader.ReadId(&body.first_timeline);
   return Finish(reader, std::move(body), "new volume");
 }
@@ -205,6 +207,7 @@ std::string Catalogue::Encode() const {
     writer.WriteLengthPrefixed(volume.name);
     writer.WriteVarint64(volume.size_bytes);
     writer.WriteU8(volume.ack);
+    writer.WriteU8(volume.on_set_loss);
     writer.WriteId(volume.current_timeline);
     writer.WriteStamp(volume.created);
   }
@@ -308,11 +311,13 @@ class CatalogueDecoder {
     volume.name = reader_.ReadName();
     volume.size_bytes = reader_.ReadVarint64();
     volume.ack = reader_.ReadU8();
+    volume.on_set_loss = reader_.ReadU8();
     reader_.ReadId(&volume.current_timeline);
     volume.created = reader_.ReadStamp();
     const bool good = IsNext(result_.volumes_, volume.id) && IsCatalogueName(volume.name) &&
                       result_.FindVolume(volume.name) == nullptr && IsSize(volume.size_bytes) &&
-                      volume.ack <= 1 && result_.volumes_.size() < kMaxVolumes;
+                      volume.ack <= 1 && volume.on_set_loss <= 1 &&
+                      result_.volumes_.size() < kMaxVolumes;
     if (good) result_.AddVolume(std::move(volume));
     return good;
   }

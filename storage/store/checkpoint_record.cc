@@ -18,18 +18,22 @@ absl::Status Damaged(const char* what) {
 void WriteAttach(ByteWriter& writer, const AttachState& state) {
   writer.WriteVarint64(state.sealed.value());
   writer.WriteVarint64(state.membership_version);
-  writer.WriteVarint64(state.in_sync.size());
-  for (const std::string& id : state.in_sync) writer.WriteLengthPrefixed(id);
+  for (const std::vector<std::string>* ids : {&state.in_sync, &state.configured}) {
+    writer.WriteVarint64(ids->size());
+    for (const std::string& id : *ids) writer.WriteLengthPrefixed(id);
+  }
 }
 
 AttachState ReadAttach(ByteReader& reader) {
   AttachState state;
   state.sealed = Generation(reader.ReadVarint64());
   state.membership_version = reader.ReadVarint64();
-  const uint64_t members = reader.ReadVarint64();
-  if (members > kMaxReplicas) reader.Fail();
-  for (uint64_t i = 0; i < members && !reader.failed(); ++i) {
-    state.in_sync.emplace_back(reader.ReadLengthPrefixed(kStoreIdBytes));
+  for (std::vector<std::string>* ids : {&state.in_sync, &state.configured}) {
+    const uint64_t count = reader.ReadVarint64();
+    if (count > kMaxReplicas) reader.Fail();
+    for (uint64_t i = 0; i < count && !reader.failed(); ++i) {
+      ids->emplace_back(reader.ReadLengthPrefixed(kStoreIdBytes));
+    }
   }
   return state;
 }

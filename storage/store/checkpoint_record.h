@@ -21,7 +21,8 @@ inline constexpr char kCatalogueName[] = "catalogue";
 struct AttachState {
   Generation sealed;  // every lower generation is refused
   uint64_t membership_version = 0;
-  std::vector<std::string> in_sync;  // store ids
+  std::vector<std::string> in_sync;     // store ids
+  std::vector<std::string> configured;  // of all that were not removed then (R22)
   bool operator==(const AttachState&) const = default;
 };
 

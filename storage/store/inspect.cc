@@ -235,7 +235,8 @@ void DumpHead(Store& store, const Line& line) {
                     checkpoint.catalogue_segment.value()));
   const AttachState& attach = store.attach_state();
   line(absl::StrCat("attach: sealed at generation ", attach.sealed.value(), ", membership version ",
-                    attach.membership_version, ", in-sync ", absl::StrJoin(attach.in_sync, ",")));
+                    attach.membership_version, ", in-sync ", absl::StrJoin(attach.in_sync, ","),
+                    ", configured ", absl::StrJoin(attach.configured, ",")));
 }
 
 void DumpCatalogue(const Catalogue& catalogue, const Line& line) {

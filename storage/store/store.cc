@@ -199,6 +199,11 @@ absl::Status Store::NoteOwnRecord(const LoggedBatch::Item& item, const LogPositi
     case EntryKind::kMembership: {
       TF_ASSIGN_OR_RETURN(AttachState state, DecodeMembership(entry.body));
       state.sealed = std::max(attach_.sealed, state.sealed);
+      // The copy that goes with a catalogue may have been made before a newer one was logged (R21).
+      if (state.membership_version < attach_.membership_version) {
+        attach_.sealed = state.sealed;
+        return absl::OkStatus();
+      }
       attach_ = std::move(state);
       return absl::OkStatus();
     }

@@ -183,6 +183,11 @@ class Store {
   // OK, or why the store takes nothing any more.
   const absl::Status& health() const { return failed_; }
 
+  // Looks whether the files that it writes are still in their directories. Writes into files that
+  // were deleted succeed, and would be acknowledged; so whoever owns the store asks now and then.
+  // An error is the store's failure.
+  Task<absl::Status> CheckPresence();
+
   // Waits for what is under way, covers the log's end (R12), checkpoints if healthy, and closes the
   // devices. New calls are refused.
   Task<void> Stop();
@@ -199,6 +204,9 @@ class Store {
   absl::Status TakeReplayed(const LoggedBatch& batch);
   void ForgetSegmentsBeyond(SegmentNumber last);
   std::vector<SegmentNumber> SegmentsInUse() const;
+
+  // presence.cc
+  Task<absl::Status> LookForFiles();
 
   // store.cc
   void OnLogged(const LoggedBatch& batch);

@@ -50,7 +50,8 @@ SnapshotInfo Snapshot() {
 // Programs rely on these names: a change here is a change of docs/control-api.md.
 TEST(InfoJson, WritesAVolumeAsDocumented) {
   EXPECT_EQ(EncodeVolume(Volume(), Daemon()),
-            R"({"name":"db","id":7,"size_bytes":10737418240,"ack":"written","timeline":9,)"
+            R"({"name":"db","id":7,"size_bytes":10737418240,"ack":"written",)"
+            R"("on_set_loss":"continue","timeline":9,)"
             R"("created":"2026-09-21T14:13:20.5Z","position":"3.17","clients":2,"snapshots":5,)"
             R"("mapped_bytes":4096,"state":"online","uris":["nbd://127.0.0.1:10809/db",)"
             R"("nbd+unix:///db?socket=/run/two%20fold/nbd.sock"]})");
@@ -108,12 +109,18 @@ TEST(InfoJson, ReadsAStatusBack) {
   replica.set = "a";
   replica.state = "failed";
   replica.reason = "why";
+  pool.degraded = DegradedInfo{1'764'067'327'000'000'000, {"b"}, "why", "what", "do"};
   const auto status = DecodeStatus(EncodeStatus(pool, Daemon()));
   ASSERT_TRUE(status.ok()) << status.status();
   EXPECT_EQ(status->pool.generation, Generation(8));
   EXPECT_EQ(status->pool.buffer_pool_capacity_bytes, uint64_t{1} << 63);
   ASSERT_EQ(status->pool.replicas.size(), 1u);
   EXPECT_EQ(status->pool.replicas[0].reason, "why");
+  ASSERT_TRUE(status->pool.degraded.has_value());
+  EXPECT_EQ(status->pool.degraded->since, pool.degraded->since);
+  EXPECT_EQ(status->pool.degraded->sets, pool.degraded->sets);
+  EXPECT_EQ(status->pool.degraded->at_risk, "what");
+  EXPECT_EQ(status->pool.degraded->what_to_do, "do");
   EXPECT_EQ(status->daemon.pid, 42u);
   EXPECT_EQ(status->daemon.nbd, Daemon().nbd);
 }

@@ -166,7 +166,7 @@ TEST(ControlRequest, SaysWhatIsWrongWithAField) {
                  {R"({"name":"db","size_bytes":4096,"ack":"never"})", "never"},
                  {R"({"name":"db","size_bytes":4096,"ack":true})", "must be a string"},
                  {R"({"name":"db","size_bytes":4096,"sise":1})",
-                  "unknown field \"sise\"; known are: ack, name, size_bytes"}});
+                  "unknown field \"sise\"; known are: ack, name, on_set_loss, size_bytes"}});
   ExpectRefused("PATCH", "/v1/volumes/db",
                 {{R"({"size_bytes":4096,"force":"true"})", "true or false"}});
   ExpectRefused("POST", "/v1/snapshots",

@@ -13,7 +13,7 @@
 namespace twofold {
 namespace {
 
-const VolumeCreateBody kVolumeCreate{VolumeId(3), "db", uint64_t{1} << 30, 1, TimelineId(300)};
+const VolumeCreateBody kVolumeCreate{VolumeId(3), "db", uint64_t{1} << 30, 1, TimelineId(300), 1};
 const SnapshotBody kSnapshot{SnapshotId(200), "s-1", GroupId(5), {VolumeId(3), VolumeId(1)}, true};
 const TimelineStartBody kTimelineStart{
     TimelineId(301), TimelineId(300), {Generation(2), Seq(1000)}, 8192};
@@ -61,6 +61,7 @@ TEST(CatalogueCodec, ReadsWhatItWrote) {
   EXPECT_EQ(volume.name, kVolumeCreate.name);
   EXPECT_EQ(volume.size_bytes, kVolumeCreate.size_bytes);
   EXPECT_EQ(volume.ack, kVolumeCreate.ack);
+  EXPECT_EQ(volume.on_set_loss, kVolumeCreate.on_set_loss);
   EXPECT_EQ(volume.first_timeline, kVolumeCreate.first_timeline);
   const SnapshotBody snapshot = DecodeSnapshot(EncodeSnapshot(kSnapshot)).value();
   EXPECT_EQ(snapshot.id, kSnapshot.id);

@@ -17,7 +17,7 @@ SimReplica::SimReplica(SimDisk* disk, SimPoller* poller, SimReplicaOptions optio
       options_(options),
       random_(poller->random().Fork()),
       place_("/sim/" + disk->set_name),
-      fence_(disk->sealed) {
+      fence_(disk->recorded.sealed) {
   reads_allowed_.Set();
   appends_allowed_.Set();
   for (const SimLogItem& item : disk_->log) {
@@ -69,10 +69,10 @@ Task<absl::StatusOr<SealReport>> SimReplica::Seal(Generation generation) {
   TF_CO_RETURN_IF_ERROR(failed_);
   if (generation < fence_) co_return absl::AbortedError("sealed by a newer generation");
   fence_ = generation;
-  disk_->sealed = generation;
+  disk_->recorded.sealed = generation;
   SealReport report;
   report.generation = generation;
-  report.membership_version = disk_->membership_version;
+  report.membership_version = disk_->recorded.membership_version;
   for (const auto& [volume, stream] : streams_) {
     SealReport::Stream end;
     end.volume = volume;
@@ -89,15 +89,17 @@ Task<absl::StatusOr<SealReport>> SimReplica::Seal(Generation generation) {
   co_return report;
 }
 
-Task<absl::Status> SimReplica::RecordMembership(Generation generation, uint64_t version,
-                                                std::vector<std::string>) {
+Task<absl::Status> SimReplica::RecordMembership(Membership membership) {
   co_await poller_->Delay(RandomDelay());
   TF_CO_RETURN_IF_ERROR(failed_);
-  if (generation < fence_ || version < disk_->membership_version) {
+  AttachState& recorded = disk_->recorded;
+  if (membership.generation < fence_ || membership.version < recorded.membership_version) {
     co_return absl::AbortedError("a newer membership is recorded");
   }
-  disk_->membership_version = version;
-  co_return absl::OkStatus();
+  recorded = {membership.generation, membership.version, membership.in_sync, membership.configured};
+  // A crash may come between the record and its answer.
+  co_await poller_->Delay(RandomDelay());
+  co_return failed_;
 }
 
 bool SimReplica::TryReserve(BlockCount blocks, uint64_t entries) {

@@ -43,8 +43,7 @@ struct SimDisk {
   std::vector<SimLogItem> log;
   size_t durable = 0;  // entries of `log`
   std::map<VolumeId, Position> committed;
-  Generation sealed;
-  uint64_t membership_version = 0;
+  AttachState recorded;
   std::set<std::pair<TimelineId, BlockIndex>> bad_blocks;
 };
 
@@ -75,8 +74,8 @@ class SimReplica final : public Replica {
   const std::string& pool_id() const override { return disk_->pool_id; }
   const std::string& place() const override { return place_; }
   Task<absl::StatusOr<SealReport>> Seal(Generation generation) override;
-  Task<absl::Status> RecordMembership(Generation generation, uint64_t version,
-                                      std::vector<std::string> in_sync) override;
+  Task<absl::Status> RecordMembership(Membership membership) override;
+  const AttachState& recorded() const override { return disk_->recorded; }
   Task<absl::Status> Reserve(BlockCount blocks, uint64_t entries, RoomFor use) override;
   bool TryReserve(BlockCount blocks, uint64_t entries) override;
   void Release(BlockCount blocks, uint64_t entries) override;
@@ -95,6 +94,7 @@ class SimReplica final : public Replica {
                                                         size_t max_bytes) override;
   ReplicaStatus status() const override;
   absl::Status health() const override { return failed_; }
+  Task<absl::Status> CheckPresence() override { co_return failed_; }
   Task<void> Stop() override;
 
   uint64_t reads() const { return reads_; }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace twofold {
@@ -36,13 +37,20 @@ TestPool::~TestPool() {
 
 absl::Status TestPool::Attach() {
   Pool::Parts parts;
-  replicas_.clear();
-  for (sim::SimDisk& disk : disks_) {
-    auto replica = std::make_unique<sim::SimReplica>(&disk, &poller_, options_);
-    replicas_.push_back(replica.get());
+  replicas_.assign(disks_.size(), nullptr);
+  parts.attach = attach_options_;
+  for (size_t i = 0; i < disks_.size(); ++i) {
+    if (std::find(absent_.begin(), absent_.end(), i) != absent_.end()) {
+      parts.attach.absent.push_back({disks_[i].set_name, "/sim/" + disks_[i].set_name, "no disk"});
+      continue;
+    }
+    auto replica = std::make_unique<sim::SimReplica>(&disks_[i], &poller_, options_);
+    replicas_[i] = replica.get();
     parts.replicas.push_back(std::move(replica));
   }
-  parts.witness = std::make_unique<sim::SimWitness>(&stored_);
+  auto witness = std::make_unique<sim::SimWitness>(&stored_, &poller_);
+  live_witness_ = witness.get();
+  parts.witness = std::move(witness);
   parts.buffer_pool_bytes = kDefaultBufferPoolBytes;
   absl::StatusOr<std::unique_ptr<Pool>> pool = Run(Pool::Attach(std::move(parts)));
   if (!pool.ok()) return pool.status();
@@ -55,9 +63,7 @@ bool TestPool::AttachOrCrashAfter(int64_t nanos, bool power_loss) {
   const auto armed = std::make_shared<bool>(true);
   poller_.Schedule(poller_.Now() + nanos, [this, armed, power_loss] {
     if (!*armed) return;
-    for (sim::SimReplica* replica : replicas_) {
-      replica->Crash(poller_.random().OneIn(2), power_loss);
-    }
+    CrashMachines(power_loss);
   });
   const absl::Status status = Attach();
   *armed = false;
@@ -75,16 +81,26 @@ void TestPool::Stop() {
 }
 
 void TestPool::Crash(bool power_loss) {
-  Call([this, power_loss] {
-    for (sim::SimReplica* replica : replicas_) {
-      replica->Crash(poller_.random().OneIn(2), power_loss);
-    }
-  });
+  Call([this, power_loss] { CrashMachines(power_loss); });
   Stop();
 }
 
-void TestPool::MakeVolume(const std::string& name, uint64_t size_bytes, AckMode ack) {
-  const absl::StatusOr<VolumeInfo> info = Run(pool_->CreateVolume(name, size_bytes, ack));
+void TestPool::CrashMachines(bool power_loss) {
+  live_witness_->Crash();
+  for (sim::SimReplica* replica : replicas_) {
+    if (replica != nullptr) replica->Crash(poller_.random().OneIn(2), power_loss);
+  }
+}
+
+bool TestPool::InSync(size_t index) const {
+  const std::vector<std::string>& ids = stored_->in_sync;
+  return std::find(ids.begin(), ids.end(), disks_[index].store_id) != ids.end();
+}
+
+void TestPool::MakeVolume(const std::string& name, uint64_t size_bytes, AckMode ack,
+                          OnSetLoss on_set_loss) {
+  const absl::StatusOr<VolumeInfo> info =
+      Run(pool_->CreateVolume(name, size_bytes, ack, on_set_loss));
   ASSERT_TRUE(info.ok()) << info.status();
 }
 

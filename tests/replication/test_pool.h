@@ -22,8 +22,11 @@ class TestPool {
   explicit TestPool(uint64_t seed = 1, sim::SimReplicaOptions options = {});
   ~TestPool();
 
-  // Opens the replicas over what the disks have, and attaches.
+  // Opens the replicas over what the disks have, and attaches. Those of `set_absent` are missing.
   absl::Status Attach();
+  void set_absent(std::vector<size_t> absent) { absent_ = std::move(absent); }
+  // What Attach is told besides (AttachOptions).
+  AttachOptions& options() { return attach_options_; }
   void MustAttach();
   // The same, but the process dies after that time; true when the attach was done before.
   bool AttachOrCrashAfter(int64_t nanos, bool power_loss);
@@ -31,6 +34,8 @@ class TestPool {
   void Stop();
   // The process dies: what is under way comes to nothing, and every client with it.
   void Crash(bool power_loss = false);
+  // The same, on the executor, without the Stop that ends the dead pool.
+  void CrashMachines(bool power_loss);
 
   template <typename T>
   T Run(Task<T> task) {
@@ -41,7 +46,12 @@ class TestPool {
   void Call(std::function<void()> function);
 
   Pool& pool() { return *pool_; }
+  // Of disk `index`, which is not absent.
   sim::SimReplica& replica(size_t index) { return *replicas_[index]; }
+  bool present(size_t index) const { return replicas_[index] != nullptr; }
+  // Whether the witness lists the disk.
+  bool InSync(size_t index) const;
+  sim::SimWitness& live_witness() { return *live_witness_; }
   sim::SimPoller& poller() { return poller_; }
   Executor& executor() { return executor_; }
   std::vector<sim::SimDisk>& disks() { return disks_; }
@@ -49,7 +59,7 @@ class TestPool {
 
   // Volumes of 64 KiB to 1 MiB do for most tests.
   void MakeVolume(const std::string& name, uint64_t size_bytes = 1 << 20,
-                  AckMode ack = AckMode::kDurable);
+                  AckMode ack = AckMode::kDurable, OnSetLoss on_set_loss = OnSetLoss::kContinue);
   std::unique_ptr<Mount> Open(const std::string& name);
   // The bytes of `length`, all `fill`, placed as Mount::Write wants them.
   Buffer Payload(Mount& mount, uint64_t offset, uint64_t length, char fill);
@@ -64,7 +74,10 @@ class TestPool {
   const sim::SimReplicaOptions options_;
   std::vector<sim::SimDisk> disks_{2};
   std::optional<Membership> stored_;
-  std::vector<sim::SimReplica*> replicas_;  // the pool's
+  std::vector<size_t> absent_;
+  AttachOptions attach_options_;
+  std::vector<sim::SimReplica*> replicas_;  // the pool's; null where absent
+  sim::SimWitness* live_witness_ = nullptr;
   std::unique_ptr<Pool> pool_;
 };
 

@@ -724,6 +724,7 @@ class PoolWorld {
     Pool::Parts parts;
     parts.replicas.push_back(source_.Give());
     Replica* const source = parts.replicas[0].get();
+    attached.in_sync.push_back(source);
     parts.witness = std::make_unique<sim::SimWitness>(&stored_);
     parts.buffer_pool_bytes = kDefaultBufferPoolBytes;
     {
@@ -771,6 +772,7 @@ class PoolWorld {
       }
     }
     pool->stopped = true;
+    co_await pool->set.Stop();
     for (const auto& replica : pool->parts.replicas) co_await replica->Stop();
   }
 

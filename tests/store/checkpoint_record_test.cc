@@ -17,6 +17,7 @@ CheckpointRecord Example() {
   record.attach.sealed = Generation(5);
   record.attach.membership_version = 9;
   record.attach.in_sync = {"00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"};
+  record.attach.configured = record.attach.in_sync;
   return record;
 }
 
@@ -39,7 +40,12 @@ TEST(CheckpointRecord, HasTheBytesOfItsDocument) {
             "3030313132323333343435353636373738383939616162626363646465656666"
             "20"
             "6666656564646363626261613939383837373636353534343333323231313030"
-            "e16922a0");
+            "02"  // configured
+            "20"
+            "3030313132323333343435353636373738383939616162626363646465656666"
+            "20"
+            "6666656564646363626261613939383837373636353534343333323231313030"
+            "6d49bd5e");
 }
 
 TEST(CheckpointRecord, ComesBackAsItWas) {

@@ -239,6 +239,16 @@ class Grammar {
         ->add_option("--log-level", serve_.log_level,
                      "debug, info, warning or error. Default: info")
         ->type_name("LEVEL");
+    serve->add_flag("--new-witness", serve_.new_witness,
+                    "The witness was lost: make a new one from what the sets have recorded. Every "
+                    "set of the pool must be there");
+    serve
+        ->add_option(
+            "--force-stale", serve_.force_stale,
+            "Open with this set although it lacks acknowledged writes, which are given up; "
+            "only when the other set is lost for good. Says first what that loses")
+        ->type_name("SET");
+    serve->add_flag("--yes", serve_.yes, "Answer the question of --force-stale with yes");
   }
   absl::StatusOr<Command> MakeServe() {
     ServeCommand serve{.options = serve_, .config = config_};
@@ -264,6 +274,12 @@ class Grammar {
                      "durable: a write is answered when it is on stable storage in both sets "
                      "(default). written: when it has reached both; FLUSH makes it durable")
         ->type_name("durable|written");
+    create
+        ->add_option(
+            "--on-set-loss", on_set_loss_,
+            "continue: when a set is lost, go on with the other one (default). block: hold "
+            "writes until it is back")
+        ->type_name("continue|block");
 
     AddClient(noun, "list", "List the volumes", [] { return control::ListVolumes{}; });
 
@@ -298,6 +314,9 @@ class Grammar {
     TF_ASSIGN_OR_RETURN(create.size_bytes, ParseVolumeSize(size_));
     if (!ack_.empty()) {
       TF_ASSIGN_OR_RETURN(create.ack, ParseAckMode(ack_));
+    }
+    if (!on_set_loss_.empty()) {
+      TF_ASSIGN_OR_RETURN(create.on_set_loss, ParseOnSetLoss(on_set_loss_));
     }
     return create;
   }
@@ -398,6 +417,7 @@ class Grammar {
   std::string name_;
   std::string size_;
   std::string ack_;
+  std::string on_set_loss_;
   std::vector<std::string> names_;
   std::vector<std::string> sets_;
   std::vector<std::string> sizes_;

@@ -91,21 +91,43 @@ absl::Status Daemon::CheckFileLimit() const {
       "; raise it with LimitNOFILE= in the systemd unit, or `ulimit -Hn` in the shell"));
 }
 
+// What can't be opened is absent: whether the pool opens without it the witness decides. A set
+// under another's name is a mistake of whoever wrote the command, and no loss.
+Task<absl::Status> Daemon::OpenSets() {
+  std::vector<Task<absl::Status>> opening;
+  for (size_t i = 0; i < settings_.sets.size(); ++i) opening.push_back(OpenSet(i));
+  const std::vector<absl::Status> opened = co_await WhenAll(std::move(opening));
+  std::vector<absl::Status> mistakes;
+  for (size_t i = 0; i < opened.size(); ++i) {
+    if (opened[i].ok()) continue;
+    if (replicas_[i] != nullptr) mistakes.push_back(opened[i]);
+    TF_LOG(ERROR) << "not opened: " << opened[i].message();
+    absent_.push_back({settings_.sets[i].name, absl::StrJoin(settings_.sets[i].directories, ","),
+                       std::string(opened[i].message())});
+  }
+  if (!mistakes.empty()) co_return Joined(mistakes);
+  if (absent_.size() == settings_.sets.size()) co_return Joined(opened);
+  std::erase(replicas_, nullptr);
+  co_return absl::OkStatus();
+}
+
 Task<absl::Status> Daemon::OpenPool() {
   absl::StatusOr<std::unique_ptr<FileWitness>> witness =
       co_await FileWitness::Open(settings_.witness, parts_.offload);
   TF_CO_RETURN_IF_ERROR(witness);
   witness_ = *std::move(witness);
 
-  std::vector<Task<absl::Status>> opening;
-  for (size_t i = 0; i < settings_.sets.size(); ++i) opening.push_back(OpenSet(i));
-  const std::vector<absl::Status> opened = co_await WhenAll(std::move(opening));
-  if (!FirstError(opened).ok()) co_return Joined(opened);
+  absl::Status status = co_await OpenSets();
+  TF_CO_RETURN_IF_ERROR(status);
   TF_CO_RETURN_IF_ERROR(CheckFileLimit());
 
   Pool::Parts pool_parts{.replicas = std::move(replicas_),
                          .witness = std::move(witness_),
-                         .buffer_pool_bytes = settings_.memory_bytes};
+                         .buffer_pool_bytes = settings_.memory_bytes,
+                         .attach = {.absent = std::move(absent_),
+                                    .new_witness = settings_.new_witness,
+                                    .force_stale = settings_.force_stale,
+                                    .confirm = parts_.confirm}};
   absl::StatusOr<std::unique_ptr<Pool>> pool = co_await Pool::Attach(std::move(pool_parts));
   // On an error the pool has closed its parts.
   replicas_.clear();

@@ -34,6 +34,8 @@ class Daemon {
     UringPoller* poller;
     Offload* offload;
     Network* network;
+    // Asks a person before what it says is given up (--force-stale).
+    std::function<absl::Status(const std::string& what_is_lost)> confirm;
   };
   Daemon(Parts parts, ServeSettings settings);
   // Close() first.
@@ -41,8 +43,9 @@ class Daemon {
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
 
-  // Opens the pool: recovery, fencing, levelling. May take long after a crash. Errors say which set
-  // and what to do.
+  // Opens the pool: recovery, fencing, levelling. May take long after a crash. A set that can't be
+  // opened is left out where the witness allows that (R21, R22). Errors say which set and what to
+  // do.
   Task<absl::Status> OpenPool();
   // Listens for clients.
   absl::Status StartServers();
@@ -56,6 +59,7 @@ class Daemon {
 
  private:
   Task<absl::Status> OpenSet(size_t index);
+  Task<absl::Status> OpenSets();
   Task<void> CloseUnattached();
   absl::Status CheckFileLimit() const;
   Task<control::Answer> Answer(control::Request request);
@@ -66,6 +70,7 @@ class Daemon {
 
   // Until the pool has them.
   std::vector<std::unique_ptr<Replica>> replicas_;
+  std::vector<AbsentSet> absent_;
   std::unique_ptr<Witness> witness_;
   uint64_t segments_ = 0;  // of all stores: each may be an open file
 

@@ -2,9 +2,14 @@
 
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
 #include <boost/json.hpp>
+#include <filesystem>
+#include <iostream>
 #include <memory>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -77,12 +82,33 @@ absl::StatusOr<ServeSettings> Settings(const ServeCommand& serve) {
   return ResolveServeOptions(options);
 }
 
+// What --force-stale gives up is shown before anything is done.
+absl::Status ConfirmLoss(const std::string& what_is_lost, bool yes, Console* console) {
+  console->err << Printable(what_is_lost) << std::endl;
+  if (yes) return absl::OkStatus();
+  if (isatty(STDIN_FILENO) == 1) {
+    console->err << "Type \"yes\" to give that up: " << std::flush;
+    std::string answer;
+    std::getline(std::cin, answer);
+    if (answer == "yes") return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      "--force-stale was not confirmed; nothing was changed. Where nobody can be asked, say --yes");
+}
+
 absl::Status Run(const ServeCommand& serve, Console& console) {
   TF_ASSIGN_OR_RETURN(const ServeSettings settings, Settings(serve));
   SetLogLevel(settings.log_level);
   umask(0077);  // The volumes' data is nobody else's business.
   StopSignals signals;
   TF_LOG(INFO) << "twofold " TWOFOLD_VERSION << ", open files up to " << RaiseFileLimit();
+  if (settings.new_witness) {
+    std::error_code error;
+    std::filesystem::create_directories(settings.witness, error);
+    if (error) {
+      return absl::ErrnoToStatus(error.value(), absl::StrCat("making ", settings.witness));
+    }
+  }
   const std::string warning = SharedDeviceWarning(settings.sets);
   if (!warning.empty()) TF_LOG(WARNING) << warning;
 
@@ -92,7 +118,14 @@ absl::Status Run(const ServeCommand& serve, Console& console) {
   absl::Status status;
   {
     UringNetwork network(*poller, offload);
-    Daemon daemon({.poller = poller.get(), .offload = &offload, .network = &network}, settings);
+    Daemon daemon({.poller = poller.get(),
+                   .offload = &offload,
+                   .network = &network,
+                   .confirm =
+                       [yes = settings.yes, &console](const std::string& what_is_lost) {
+                         return ConfirmLoss(what_is_lost, yes, &console);
+                       }},
+                  settings);
     status = executor.Run(Serve(&daemon, &signals, poller.get(), settings.control, &console));
   }
   offload.Stop();

@@ -1,5 +1,6 @@
 #include "tools/cli/serve_options.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <utility>
 
@@ -38,6 +39,9 @@ ServeOptions Merge(ServeOptions command_line, ServeOptions config) {
   if (!command_line.control.empty()) config.control = std::move(command_line.control);
   if (command_line.memory_bytes) config.memory_bytes = command_line.memory_bytes;
   if (command_line.map_cache_bytes) config.map_cache_bytes = command_line.map_cache_bytes;
+  config.new_witness = command_line.new_witness;
+  config.force_stale = std::move(command_line.force_stale);
+  config.yes = command_line.yes;
   if (!command_line.log_level.empty()) config.log_level = std::move(command_line.log_level);
   return config;
 }
@@ -68,6 +72,16 @@ absl::StatusOr<ServeSettings> ResolveServeOptions(const ServeOptions& options) {
       CheckBytes("--map-cache", options.map_cache_bytes, kMinMapCacheBytes, kDefaultMapCacheBytes));
   if (!options.log_level.empty()) {
     TF_ASSIGN_OR_RETURN(settings.log_level, ParseLogLevel(options.log_level));
+  }
+  settings.new_witness = options.new_witness;
+  settings.force_stale = options.force_stale;
+  settings.yes = options.yes;
+  const bool known =
+      std::any_of(settings.sets.begin(), settings.sets.end(),
+                  [&options](const SetSpec& set) { return set.name == options.force_stale; });
+  if (!options.force_stale.empty() && !known) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--force-stale ", options.force_stale, " names a set that --set does not"));
   }
   return settings;
 }

@@ -25,6 +25,10 @@ struct ServeOptions {
   std::optional<uint64_t> memory_bytes;
   std::optional<uint64_t> map_cache_bytes;
   std::string log_level;
+  // For bad days, of the command line only.
+  bool new_witness = false;
+  std::string force_stale;  // a set's name
+  bool yes = false;
 };
 
 // Checked, and complete.
@@ -36,6 +40,9 @@ struct ServeSettings {
   size_t memory_bytes = 0;       // of client payloads in flight
   size_t map_cache_bytes = 0;    // of each set
   LogLevel log_level = LogLevel::kInfo;
+  bool new_witness = false;
+  std::string force_stale;
+  bool yes = false;
 };
 
 // Reads a TOML file with the names of the command line's options:

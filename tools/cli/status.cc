@@ -21,6 +21,15 @@ std::string Share(uint64_t part, uint64_t whole) {
 absl::Status PresentStatus(std::ostream& out, const std::string& body) {
   TF_ASSIGN_OR_RETURN(const control::StatusAnswer status, control::DecodeStatus(body));
   const PoolInfo& pool = status.pool;
+  if (pool.degraded.has_value()) {
+    const DegradedInfo& degraded = *pool.degraded;
+    out << "DEGRADED since " << PresentTime(degraded.since) << ": set "
+        << absl::StrJoin(degraded.sets, ", ") << " does not have every write\n";
+    PrintFields(out, {{"why", Printable(degraded.why)},
+                      {"at risk", Printable(degraded.at_risk)},
+                      {"what to do", Printable(degraded.what_to_do)}});
+    out << "\n";
+  }
   PrintFields(
       out,
       {{"pool", pool.pool_id},

@@ -51,6 +51,7 @@ absl::Status PresentVolume(std::ostream& out, const std::string& body) {
        {"snapshots", absl::StrCat(info.snapshots)},
        {"clients", absl::StrCat(info.mounts)},
        {"ack", AckModeName(info.ack)},
+       {"on set loss", OnSetLossName(info.on_set_loss)},
        {"created", PresentTime(info.created)},
        {"id", absl::StrCat(info.id.value())},
        {"timeline", absl::StrCat(info.timeline.value())},

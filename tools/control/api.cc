@@ -38,8 +38,8 @@ Task<Answer> Run(Pool* pool, const DaemonInfo* daemon, ListSnapshots request) {
 }
 
 Task<Answer> Run(Pool* pool, const DaemonInfo* daemon, CreateVolume request) {
-  const absl::StatusOr<VolumeInfo> volume =
-      co_await pool->CreateVolume(request.name, request.size_bytes, request.ack);
+  const absl::StatusOr<VolumeInfo> volume = co_await pool->CreateVolume(
+      request.name, request.size_bytes, request.ack, request.on_set_loss);
   if (!volume.ok()) co_return Failed(volume.status());
   co_return Created(EncodeVolume(*volume, *daemon));
 }

@@ -48,6 +48,7 @@ json::object ToJson(const VolumeInfo& volume, const DaemonInfo& daemon) {
           {"id", volume.id.value()},
           {"size_bytes", volume.size_bytes},
           {"ack", AckModeName(volume.ack)},
+          {"on_set_loss", OnSetLossName(volume.on_set_loss)},
           {"timeline", volume.timeline.value()},
           {"created", FormatTime(volume.created)},
           {"position", FormatPosition(volume.position)},
@@ -77,6 +78,7 @@ json::object ToJson(const SnapshotInfo& snapshot, const DaemonInfo& daemon) {
 
 json::object ToJson(const ReplicaInfo& replica) {
   return {{"set", replica.set},
+          {"store", replica.store},
           {"place", replica.place},
           {"state", replica.state},
           {"reason", replica.reason},
@@ -87,6 +89,15 @@ json::object ToJson(const ReplicaInfo& replica) {
           {"free_segments", replica.free_segments},
           {"incarnation", replica.incarnation},
           {"bad_blocks_seen", replica.bad_blocks_seen}};
+}
+
+json::value ToJson(const std::optional<DegradedInfo>& degraded) {
+  if (!degraded.has_value()) return nullptr;
+  return {{"since", FormatTime(degraded->since)},
+          {"sets", json::array(degraded->sets.begin(), degraded->sets.end())},
+          {"why", degraded->why},
+          {"at_risk", degraded->at_risk},
+          {"what_to_do", degraded->what_to_do}};
 }
 
 template <typename Info, typename... Daemon>
@@ -112,6 +123,7 @@ absl::Status FromJson(const json::value& value, VolumeAnswer& answer) {
   volume.id = VolumeId(fields.Uint64("id"));
   volume.size_bytes = fields.Uint64("size_bytes");
   const std::string ack = fields.String("ack");
+  const std::string on_set_loss = fields.String("on_set_loss");
   volume.timeline = TimelineId(fields.Uint64("timeline"));
   const std::string created = fields.String("created");
   const std::string position = fields.String("position");
@@ -122,6 +134,7 @@ absl::Status FromJson(const json::value& value, VolumeAnswer& answer) {
   answer.uris = fields.Strings("uris");
   TF_RETURN_IF_ERROR(fields.status());
   TF_ASSIGN_OR_RETURN(volume.ack, ParseAckMode(ack));
+  TF_ASSIGN_OR_RETURN(volume.on_set_loss, ParseOnSetLoss(on_set_loss));
   TF_ASSIGN_OR_RETURN(volume.created, ParseTime(created));
   TF_ASSIGN_OR_RETURN(volume.position, ParsePosition(position));
   return absl::OkStatus();
@@ -149,6 +162,7 @@ absl::Status FromJson(const json::value& value, SnapshotAnswer& answer) {
 absl::Status FromJson(const json::value& value, ReplicaInfo& replica) {
   JsonFields fields(value);
   replica.set = fields.String("set");
+  replica.store = fields.String("store");
   replica.place = fields.String("place");
   replica.state = fields.String("state");
   replica.reason = fields.String("reason");
@@ -179,6 +193,18 @@ absl::Status FromJson(const json::value& value, DaemonInfo& daemon) {
   return absl::OkStatus();
 }
 
+absl::Status FromJson(const json::value& value, DegradedInfo& degraded) {
+  JsonFields fields(value);
+  const std::string since = fields.String("since");
+  degraded.sets = fields.Strings("sets");
+  degraded.why = fields.String("why");
+  degraded.at_risk = fields.String("at_risk");
+  degraded.what_to_do = fields.String("what_to_do");
+  TF_RETURN_IF_ERROR(fields.status());
+  TF_ASSIGN_OR_RETURN(degraded.since, ParseTime(since));
+  return absl::OkStatus();
+}
+
 absl::Status FromJson(const json::value& value, StatusAnswer& status) {
   PoolInfo& pool = status.pool;
   JsonFields fields(value);
@@ -191,7 +217,12 @@ absl::Status FromJson(const json::value& value, StatusAnswer& status) {
   pool.buffer_pool_capacity_bytes = fields.Uint64("buffers_capacity_bytes");
   const json::array* replicas = fields.Array("replicas");
   const json::value* daemon = fields.Value("daemon");
+  const json::value* degraded = fields.Value("degraded");
   TF_RETURN_IF_ERROR(fields.status());
+  if (!degraded->is_null()) {
+    pool.degraded.emplace();
+    TF_RETURN_IF_ERROR(FromJson(*degraded, *pool.degraded));
+  }
   TF_RETURN_IF_ERROR(FromJson(replicas, pool.replicas));
   return FromJson(*daemon, status.daemon);
 }
@@ -252,6 +283,7 @@ std::string EncodeRollback(const std::string& snapshot, const SnapshotInfo& kept
 std::string EncodeStatus(const PoolInfo& pool, const DaemonInfo& daemon) {
   return json::serialize(json::object{{"pool", pool.pool_id},
                                       {"state", pool.state},
+                                      {"degraded", ToJson(pool.degraded)},
                                       {"generation", pool.generation.value()},
                                       {"membership_version", pool.membership_version},
                                       {"witness", pool.witness},

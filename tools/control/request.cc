@@ -110,11 +110,15 @@ absl::StatusOr<Request> ParseCreateVolume(const Parts& parts) {
   request.name = fields.String("name");
   request.size_bytes = fields.Uint64("size_bytes");
   const std::optional<std::string> ack = fields.OptionalString("ack");
+  const std::optional<std::string> on_set_loss = fields.OptionalString("on_set_loss");
   TF_RETURN_IF_ERROR(fields.Finish());
   TF_RETURN_IF_ERROR(CheckName(request.name));
   TF_RETURN_IF_ERROR(CheckSize(request.size_bytes));
   if (ack) {
     TF_ASSIGN_OR_RETURN(request.ack, ParseAckMode(*ack));
+  }
+  if (on_set_loss) {
+    TF_ASSIGN_OR_RETURN(request.on_set_loss, ParseOnSetLoss(*on_set_loss));
   }
   return request;
 }
@@ -292,7 +296,8 @@ struct Encoder {
     return {"POST", "/v1/volumes",
             json::serialize(json::object{{"name", request.name},
                                          {"size_bytes", request.size_bytes},
-                                         {"ack", AckModeName(request.ack)}})};
+                                         {"ack", AckModeName(request.ack)},
+                                         {"on_set_loss", OnSetLossName(request.on_set_loss)}})};
   }
   RequestMessage operator()(const ShowVolume& request) const {
     return {"GET", VolumePath(request.name), ""};

@@ -13,6 +13,7 @@
 
 #include "absl/strings/string_view.h"
 #include "replication/volume/ack_mode.h"
+#include "replication/volume/on_set_loss.h"
 
 namespace twofold::control {
 
@@ -26,6 +27,7 @@ struct CreateVolume {
   std::string name;
   uint64_t size_bytes = 0;
   AckMode ack = AckMode::kDurable;
+  OnSetLoss on_set_loss = OnSetLoss::kContinue;
   bool operator==(const CreateVolume&) const = default;
 };
 struct ShowVolume {

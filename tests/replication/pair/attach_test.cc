@@ -111,8 +111,8 @@ TEST_F(AttachTest, EachAttachTakesAGenerationAndSealsBothSets) {
   pool_.MustAttach();
   EXPECT_EQ(pool_.witness()->generation, Generation(2));
   for (const sim::SimDisk& one : pool_.disks()) {
-    EXPECT_EQ(one.sealed, Generation(2));
-    EXPECT_EQ(one.membership_version, pool_.witness()->version);
+    EXPECT_EQ(one.recorded.sealed, Generation(2));
+    EXPECT_EQ(one.recorded.membership_version, pool_.witness()->version);
   }
 }
 
@@ -248,25 +248,160 @@ TEST_F(AttachTest, AWitnessFromThePastIsRefused) {  // R25
   pool_.MustAttach();
   pool_.Stop();
   pool_.witness() = old;
-  // Two attaches were since the copy was made: first the seal tells, then the version.
-  pool_.witness() = old;
-  pool_.witness()->generation = Generation(0);
-  EXPECT_THAT(RefusedWith(absl::StatusCode::kAborted), HasSubstr("copy from the past"));
-  pool_.witness() = old;
   EXPECT_THAT(RefusedWith(absl::StatusCode::kFailedPrecondition), HasSubstr("copy from the past"));
+  EXPECT_EQ(pool_.witness(), old);
 }
 
 TEST_F(AttachTest, AnEmptyWitnessIsRefused) {
   pool_.witness().reset();
-  EXPECT_THAT(RefusedWith(absl::StatusCode::kNotFound), HasSubstr("twofold init"));
+  EXPECT_THAT(RefusedWith(absl::StatusCode::kNotFound), HasSubstr("--new-witness"));
 }
 
-TEST_F(AttachTest, AStaleSetIsRefusedAndNothingChanges) {
+TEST_F(AttachTest, AStaleSetAloneIsRefusedAndNothingChanges) {  // P6
+  pool_.witness()->in_sync = {disk(0).store_id};
+  pool_.witness()->degraded_since = 1'764'067'327'000'000'000;
+  const Membership before = *pool_.witness();
+  pool_.set_absent({0});
+  const std::string message = RefusedWith(absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(message, HasSubstr("set b (/sim/b, store " + disk(1).store_id + ") is stale"));
+  EXPECT_THAT(message, HasSubstr("without it since 2025-11-25 10:42:07Z"));
+  EXPECT_THAT(message, HasSubstr("store " + disk(0).store_id));
+  EXPECT_THAT(message, HasSubstr("set a (/sim/a): no disk"));
+  EXPECT_THAT(message, HasSubstr("--force-stale b"));
+  EXPECT_EQ(*pool_.witness(), before);
+  EXPECT_EQ(disk(1).recorded.sealed, Generation(1));
+}
+
+TEST_F(AttachTest, AStaleSetBesideAWholeOneIsLeftAlone) {  // P6
+  pool_.witness()->in_sync = {disk(0).store_id};
+  const size_t entries = disk(1).log.size();
+  pool_.MustAttach();
+  EXPECT_EQ(Content("one"), Bytes(4096, 'a'));
+  const PoolInfo info = pool_.pool().Info();
+  EXPECT_EQ(info.state, "degraded");
+  EXPECT_EQ(info.replicas[1].state, "stale");
+  EXPECT_EQ(pool_.replica(1).reads(), 0u);
+  EXPECT_EQ(disk(1).log.size(), entries);
+  EXPECT_EQ(disk(1).recorded.sealed, Generation(1));
+}
+
+TEST_F(AttachTest, WithASetMissingTheOtherGoesOnDegraded) {  // R20, R21, R28
+  pool_.set_absent({1});
+  pool_.MustAttach();
+  EXPECT_THAT(pool_.witness()->in_sync, ElementsAre(disk(0).store_id));
+  EXPECT_GT(pool_.witness()->degraded_since, 0);
+  EXPECT_EQ(disk(0).recorded.membership_version, pool_.witness()->version);
+  EXPECT_THAT(disk(0).recorded.in_sync, ElementsAre(disk(0).store_id));
+  const std::unique_ptr<Mount> mount = pool_.Open("one");
+  EXPECT_TRUE(pool_.Write(*mount, 0, 4096, 'n').ok());
+  const PoolInfo info = pool_.pool().Info();
+  ASSERT_TRUE(info.degraded.has_value());
+  EXPECT_THAT(info.degraded->sets, ElementsAre("b"));
+  EXPECT_THAT(info.degraded->why, HasSubstr("no disk"));
+}
+
+TEST_F(AttachTest, SinceWhenItIsDegradedSurvivesARestart) {
+  pool_.set_absent({1});
+  pool_.MustAttach();
+  const WallNanos since = pool_.witness()->degraded_since;
+  pool_.Stop();
+  pool_.MustAttach();
+  EXPECT_EQ(pool_.witness()->degraded_since, since);
+  EXPECT_EQ(pool_.pool().Info().degraded->since, since);
+}
+
+// What two-copy systems get wrong: one goes on alone, dies, and the other comes back.
+TEST_F(AttachTest, TheOneThatMissedWritesIsRefusedWhenItComesBackAlone) {  // P6
+  pool_.set_absent({1});
+  pool_.MustAttach();
+  {
+    const std::unique_ptr<Mount> mount = pool_.Open("one");
+    ASSERT_TRUE(pool_.Write(*mount, 0, 4096, 'n').ok());
+  }
+  pool_.Stop();
+  pool_.set_absent({0});
+  EXPECT_THAT(RefusedWith(absl::StatusCode::kFailedPrecondition), HasSubstr("is stale"));
+  pool_.set_absent({});
+  pool_.MustAttach();
+  EXPECT_EQ(Content("one"), Bytes(4096, 'n'));
+}
+
+TEST_F(AttachTest, ForceTakesAStaleSetAfterSayingWhatThatLoses) {
   pool_.witness()->in_sync = {disk(0).store_id};
   const Membership before = *pool_.witness();
-  EXPECT_THAT(RefusedWith(absl::StatusCode::kFailedPrecondition), HasSubstr("set b"));
+  pool_.set_absent({0});
+  pool_.options().force_stale = "b";
+  std::string told;
+  pool_.options().confirm = [&told](const std::string& what) {
+    told = what;
+    return absl::FailedPreconditionError("said no");
+  };
+  EXPECT_THAT(RefusedWith(absl::StatusCode::kFailedPrecondition), HasSubstr("said no"));
+  EXPECT_THAT(told, HasSubstr("set b (/sim/b"));
+  EXPECT_THAT(told, HasSubstr("given up"));
   EXPECT_EQ(*pool_.witness(), before);
-  EXPECT_EQ(disk(0).sealed, Generation(1));
+
+  pool_.options().confirm = [](const std::string&) { return absl::OkStatus(); };
+  pool_.MustAttach();
+  EXPECT_THAT(pool_.witness()->in_sync, ElementsAre(disk(1).store_id));
+  EXPECT_GT(pool_.witness()->generation, before.generation);  // R1: the histories are told apart
+  pool_.Stop();
+  // From then on the other one is the stale one.
+  pool_.options() = AttachOptions();
+  pool_.set_absent({1});
+  EXPECT_THAT(RefusedWith(absl::StatusCode::kFailedPrecondition), HasSubstr("set a"));
+}
+
+TEST_F(AttachTest, ForceIsRefusedWhileASetIsWhole) {
+  pool_.options().force_stale = "b";
+  EXPECT_THAT(RefusedWith(absl::StatusCode::kFailedPrecondition), HasSubstr("not needed"));
+}
+
+// A record that the witness did not get takes nothing away from those that stay (R21).
+TEST_F(AttachTest, ADropThatWasCutShortIsHeeded) {
+  disk(0).recorded.membership_version = pool_.witness()->version + 1;
+  disk(0).recorded.in_sync = {disk(0).store_id};
+  pool_.MustAttach();
+  EXPECT_THAT(pool_.witness()->in_sync, ElementsAre(disk(0).store_id));
+  EXPECT_GT(pool_.witness()->version, disk(0).recorded.membership_version - 1);
+}
+
+TEST_F(AttachTest, ADropThatWasCutShortDoesNotKeepTheOtherFromAttaching) {
+  disk(0).recorded.membership_version = pool_.witness()->version + 1;
+  disk(0).recorded.in_sync = {disk(0).store_id};
+  pool_.set_absent({0});
+  pool_.MustAttach();  // nothing was acknowledged without it
+  EXPECT_THAT(pool_.witness()->in_sync, ElementsAre(disk(1).store_id));
+}
+
+TEST_F(AttachTest, ALostWitnessIsMadeAnewFromWhatTheSetsKnow) {  // R22
+  const Membership before = *pool_.witness();
+  pool_.witness().reset();
+  pool_.options().new_witness = true;
+  pool_.MustAttach();
+  EXPECT_EQ(pool_.witness()->in_sync, before.in_sync);
+  EXPECT_GT(pool_.witness()->version, before.version);
+  EXPECT_GT(pool_.witness()->generation, before.generation);
+}
+
+TEST_F(AttachTest, WithoutTheWitnessEverySetMustBeThere) {  // R22
+  pool_.witness().reset();
+  pool_.options().new_witness = true;
+  pool_.set_absent({1});
+  EXPECT_THAT(RefusedWith(absl::StatusCode::kUnavailable), HasSubstr(disk(1).store_id));
+  EXPECT_FALSE(pool_.witness().has_value());
+}
+
+TEST_F(AttachTest, WithoutTheWitnessASetThatWasDroppedStaysStale) {
+  pool_.set_absent({1});
+  pool_.MustAttach();
+  pool_.Stop();
+  pool_.set_absent({});
+  pool_.witness().reset();
+  pool_.options().new_witness = true;
+  pool_.MustAttach();
+  EXPECT_THAT(pool_.witness()->in_sync, ElementsAre(disk(0).store_id));
+  EXPECT_GT(pool_.witness()->degraded_since, 0);
 }
 
 TEST_F(AttachTest, AnotherPoolsSetIsRefused) {
@@ -277,17 +412,6 @@ TEST_F(AttachTest, AnotherPoolsSetIsRefused) {
 TEST_F(AttachTest, AStoreThatWasNotConfiguredIsRefused) {
   disk(1).store_id = std::string(32, 'c');
   EXPECT_THAT(RefusedWith(absl::StatusCode::kFailedPrecondition), HasSubstr("not a member"));
-}
-
-TEST_F(AttachTest, AMissingSetIsNamed) {  // R22
-  Pool::Parts parts;
-  parts.replicas.push_back(std::make_unique<sim::SimReplica>(&disk(1), &pool_.poller()));
-  parts.witness = std::make_unique<sim::SimWitness>(&pool_.witness());
-  parts.buffer_pool_bytes = kDefaultBufferPoolBytes;
-  const absl::Status status = pool_.Run(Pool::Attach(std::move(parts))).status();
-  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
-  EXPECT_THAT(std::string(status.message()), HasSubstr("missing is store " + disk(0).store_id));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("/sim/b"));
 }
 
 }  // namespace

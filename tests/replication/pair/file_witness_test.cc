@@ -58,7 +58,7 @@ TEST_F(FileWitnessTest, KeepsWhatWasSwappedIn) {
   EXPECT_TRUE(absl::IsNotFound(Read(*witness).status()));
   ASSERT_TRUE(Swap(*witness, 0, 0, First()).ok());
   EXPECT_EQ(Read(*witness).value(), First());
-  const Membership next = NextForAttach(First());
+  const Membership next = WithInSync(First(), {std::string(32, 'a')}, 2, 1000);
   ASSERT_TRUE(Swap(*witness, 0, 1, next).ok());
   Close(*witness);
 
@@ -70,7 +70,7 @@ TEST_F(FileWitnessTest, KeepsWhatWasSwappedIn) {
 TEST_F(FileWitnessTest, RefusesASwapThatExpectsSomethingElse) {  // R20
   auto witness = MustOpen();
   ASSERT_TRUE(Swap(*witness, 0, 0, First()).ok());
-  const Membership next = NextForAttach(First());
+  const Membership next = WithInSync(First(), {std::string(32, 'a')}, 2, 1000);
   EXPECT_TRUE(absl::IsAborted(Swap(*witness, 0, 0, next)));
   EXPECT_TRUE(absl::IsAborted(Swap(*witness, 1, 1, next)));
   EXPECT_TRUE(absl::IsAborted(Swap(*witness, 0, 2, next)));
@@ -95,10 +95,11 @@ TEST_F(FileWitnessTest, AMissingDirectoryIsNotMade) {
 
 TEST_F(FileWitnessTest, WhatACrashLeftBesideItIsNotRead) {
   WriteFile("witness", EncodeWitness(First()));
-  WriteFile("witness.new", EncodeWitness(NextForAttach(First())).substr(0, 50));
+  WriteFile("witness.new",
+            EncodeWitness(WithInSync(First(), {std::string(32, 'a')}, 2, 1000)).substr(0, 50));
   auto witness = MustOpen();
   EXPECT_EQ(Read(*witness).value(), First());
-  const Membership next = NextForAttach(First());
+  const Membership next = WithInSync(First(), {std::string(32, 'a')}, 2, 1000);
   ASSERT_TRUE(Swap(*witness, 0, 1, next).ok());
   EXPECT_EQ(Read(*witness).value(), next);
   EXPECT_FALSE(std::filesystem::exists(directory_ + "/witness.new"));

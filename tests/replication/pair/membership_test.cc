@@ -8,7 +8,9 @@
 namespace twofold {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 const std::string kPool(32, '9');
 const std::string kA(32, 'a');
@@ -16,10 +18,16 @@ const std::string kB(32, 'b');
 const std::string kC(32, 'c');
 
 Candidate Store(const std::string& set, const std::string& id, const std::string& pool = kPool) {
-  return {set, id, pool, "/data/" + set};
+  return {set, id, pool, "/data/" + set, {}, 0};
 }
 
 Membership Current() { return FirstMembership(kPool, {kB, kA}).value(); }
+
+absl::StatusOr<AttachPlan> Plan(const Membership& current, const std::vector<Candidate>& candidates,
+                                const std::vector<AbsentSet>& absent = {},
+                                const std::string& force_stale = "") {
+  return PlanAttach(current, candidates, absent, "/var/lib/witness", force_stale);
+}
 
 std::string Message(const absl::Status& status) { return std::string(status.message()); }
 
@@ -40,69 +48,145 @@ TEST(Membership, RefusesIdsThatAreNone) {
 }
 
 TEST(Membership, AttachingTakesTheNextGenerationAndVersion) {
-  const Membership next = NextForAttach(Current());
-  EXPECT_EQ(next.generation, Generation(1));
-  EXPECT_EQ(next.version, 2u);
-  EXPECT_EQ(next.in_sync, Current().in_sync);
+  const AttachPlan plan = Plan(Current(), {Store("a", kA), Store("b", kB)}).value();
+  EXPECT_EQ(plan.taken.generation, Generation(1));
+  EXPECT_EQ(plan.taken.version, 2u);
+  EXPECT_EQ(plan.taken.in_sync, Current().in_sync);
+  EXPECT_THAT(plan.use, ElementsAre(0, 1));
+  EXPECT_THAT(plan.stale, IsEmpty());
 }
 
-TEST(Membership, AllStoresThereMayAttach) {
-  EXPECT_TRUE(CheckCandidates(Current(), {Store("a", kA), Store("b", kB)}, "w").ok());
+TEST(Membership, VersionsAreNeverReused) {  // R21
+  Candidate a = Store("a", kA);
+  a.recorded.membership_version = 40;
+  a.recorded.in_sync = {kA, kB};
+  EXPECT_EQ(Plan(Current(), {a, Store("b", kB)})->taken.version, 41u);
 }
 
-TEST(Membership, AMissingStoreIsNamedWithWhatToDo) {  // P6, R22
-  const absl::Status status = CheckCandidates(Current(), {Store("a", kA)}, "w");
+TEST(Membership, OneThatIsInSyncMayAttachAlone) {
+  EXPECT_THAT(Plan(Current(), {Store("b", kB)})->use, ElementsAre(0));
+}
+
+TEST(Membership, WithNobodyThereTheMissingAreNamed) {
+  const absl::Status status = Plan(Current(), {}, {{"a", "/data/a", "not mounted"}}).status();
   EXPECT_TRUE(absl::IsUnavailable(status));
-  EXPECT_THAT(Message(status), HasSubstr("missing is store " + kB));
-  EXPECT_THAT(Message(status), HasSubstr("--set"));
+  EXPECT_THAT(Message(status), HasSubstr("set a (/data/a): not mounted"));
 }
 
-TEST(Membership, AStaleStoreIsRefused) {  // P6
+TEST(Membership, AStaleStoreIsNeverUsed) {  // P6
   Membership current = Current();
   current.in_sync = {kA};
-  const absl::Status status =
-      CheckCandidates(current, {Store("a", kA), Store("b", kB)}, "/var/lib/witness");
+  const AttachPlan plan = Plan(current, {Store("b", kB), Store("a", kA)}).value();
+  EXPECT_THAT(plan.use, ElementsAre(1));
+  EXPECT_THAT(plan.stale, ElementsAre(0));
+  const absl::Status status = Plan(current, {Store("b", kB)}).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(status));
   EXPECT_THAT(Message(status), HasSubstr("set b (/data/b, store " + kB + ") is stale"));
-  EXPECT_THAT(Message(status), HasSubstr("/var/lib/witness"));
+  EXPECT_THAT(Message(status), HasSubstr("store " + kA));
 }
 
-// Also the one that is in-sync may not go on alone while the other is configured (R22).
-TEST(Membership, TheInSyncStoreAloneIsRefusedWhileAnotherIsConfigured) {
+// What a later record takes away is taken away; what it adds does not count (R21, R23).
+TEST(Membership, ALaterRecordOnlyTakesAway) {
+  Candidate a = Store("a", kA);
+  a.recorded.membership_version = 2;
+  a.recorded.in_sync = {kA};
+  AttachPlan plan = Plan(Current(), {a, Store("b", kB)}).value();
+  EXPECT_THAT(plan.use, ElementsAre(0));
+  EXPECT_THAT(plan.stale, ElementsAre(1));
+
+  Membership alone = Current();
+  alone.in_sync = {kA};
+  a.recorded.in_sync = {kA, kB};  // b was about to join
+  plan = Plan(alone, {a, Store("b", kB)}).value();
+  EXPECT_THAT(plan.use, ElementsAre(0));
+  EXPECT_THAT(plan.stale, ElementsAre(1));
+}
+
+// Then b may have joined, and gone on alone since: the witness would be a copy from the past (R25).
+TEST(Membership, AJoinerThatTheWitnessDoesNotKnowMustBeThere) {
+  Membership alone = Current();
+  alone.in_sync = {kA};
+  Candidate a = Store("a", kA);
+  a.recorded.membership_version = 2;
+  a.recorded.in_sync = {kA, kB};
+  EXPECT_TRUE(absl::IsFailedPrecondition(Plan(alone, {a}).status()));
+}
+
+TEST(Membership, ForceTakesAStaleOneOnlyWhileNobodyIsInSync) {
   Membership current = Current();
   current.in_sync = {kA};
-  EXPECT_TRUE(absl::IsUnavailable(CheckCandidates(current, {Store("a", kA)}, "w")));
+  const AttachPlan plan = Plan(current, {Store("b", kB)}, {}, "b").value();
+  EXPECT_TRUE(plan.forced);
+  EXPECT_THAT(plan.use, ElementsAre(0));
+  EXPECT_TRUE(absl::IsFailedPrecondition(
+      Plan(current, {Store("a", kA), Store("b", kB)}, {}, "b").status()));
+  EXPECT_TRUE(absl::IsNotFound(Plan(current, {Store("b", kB)}, {}, "a").status()));
 }
 
 TEST(Membership, ForeignStoresAreRefused) {
-  EXPECT_TRUE(absl::IsFailedPrecondition(
-      CheckCandidates(Current(), {Store("a", kA), Store("b", kC)}, "w")));
-  EXPECT_TRUE(absl::IsFailedPrecondition(
-      CheckCandidates(Current(), {Store("a", kA), Store("b", kB, kC)}, "w")));
+  EXPECT_TRUE(
+      absl::IsFailedPrecondition(Plan(Current(), {Store("a", kA), Store("b", kC)}).status()));
+  EXPECT_TRUE(
+      absl::IsFailedPrecondition(Plan(Current(), {Store("a", kA), Store("b", kB, kC)}).status()));
 }
 
 TEST(Membership, ACopiedDirectoryIsNotASecondReplica) {
-  const absl::Status status = CheckCandidates(Current(), {Store("a", kA), Store("b", kA)}, "w");
+  const absl::Status status = Plan(Current(), {Store("a", kA), Store("b", kA)}).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(status));
   EXPECT_THAT(Message(status), HasSubstr("twice"));
 }
 
 TEST(Membership, BothStoresInOneSetAreRefused) {
-  EXPECT_TRUE(absl::IsFailedPrecondition(
-      CheckCandidates(Current(), {Store("a", kA), Store("a", kB)}, "w")));
+  EXPECT_TRUE(
+      absl::IsFailedPrecondition(Plan(Current(), {Store("a", kA), Store("a", kB)}).status()));
 }
 
-TEST(Membership, AWitnessFromThePastIsNoticed) {  // R21, R25
-  Membership current = Current();
-  current.version = 4;
-  const Membership taken = NextForAttach(current);
-  SealReport report;
-  report.membership_version = 4;
-  EXPECT_TRUE(CheckReport(taken, Store("a", kA), report, "w").ok());
-  report.membership_version = 5;
-  const absl::Status status = CheckReport(taken, Store("a", kA), report, "w");
+TEST(Membership, AWitnessFromThePastIsNoticed) {  // R20, R25
+  Candidate a = Store("a", kA);
+  a.recorded.sealed = Generation(1);  // the witness has 0
+  const absl::Status status = Plan(Current(), {a, Store("b", kB)}).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(status));
-  EXPECT_THAT(Message(status), HasSubstr("version 5"));
+  EXPECT_THAT(Message(status), HasSubstr("copy from the past"));
+}
+
+TEST(Membership, AnotherHeadAtWorkIsNoticed) {
+  const Membership taken = Plan(Current(), {Store("a", kA)})->taken;
+  SealReport report;
+  report.membership_version = taken.version - 1;
+  EXPECT_TRUE(CheckReport(taken, Store("a", kA), report, "w").ok());
+  report.membership_version = taken.version;
+  EXPECT_TRUE(absl::IsFailedPrecondition(CheckReport(taken, Store("a", kA), report, "w")));
+}
+
+TEST(Membership, WithoutTheWitnessTheHighestRecordCounts) {  // R22
+  Candidate a = Store("a", kA);
+  a.recorded = {Generation(4), 9, {kA}, {kA, kB}};
+  Candidate b = Store("b", kB);
+  b.recorded = {Generation(3), 7, {kA, kB}, {kA, kB}};
+  const Membership membership = MembershipWithoutWitness({b, a}).value();
+  EXPECT_EQ(membership.generation, Generation(4));
+  EXPECT_EQ(membership.version, 9u);
+  EXPECT_THAT(membership.in_sync, ElementsAre(kA));
+  // Either alone could be the one that does not know.
+  EXPECT_TRUE(absl::IsUnavailable(MembershipWithoutWitness({a}).status()));
+  EXPECT_TRUE(absl::IsUnavailable(MembershipWithoutWitness({b}).status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(
+      MembershipWithoutWitness({Store("a", kA), Store("b", kB)}).status()));
+}
+
+TEST(Membership, RemembersSinceWhenItIsDegraded) {
+  const Membership degraded = WithInSync(Current(), {kA}, 2, 1000);
+  EXPECT_EQ(degraded.degraded_since, 1000);
+  EXPECT_EQ(WithInSync(degraded, {kA}, 3, 2000).degraded_since, 1000);
+  EXPECT_EQ(WithInSync(degraded, {kB, kA}, 3, 2000).degraded_since, 0);
+}
+
+TEST(Membership, AReplacementTakesThePlaceForGood) {  // R22
+  const Membership degraded = WithInSync(Current(), {kB}, 2, 1000);
+  const Membership replaced = WithReplacement(degraded, kA, kC, 3);
+  EXPECT_THAT(replaced.configured, ElementsAre(kB, kC));
+  EXPECT_THAT(replaced.in_sync, ElementsAre(kB));
+  EXPECT_EQ(replaced.degraded_since, 1000);
 }
 
 }  // namespace

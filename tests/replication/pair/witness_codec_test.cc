@@ -17,6 +17,7 @@ Membership Sample() {
   membership.version = 12;
   membership.in_sync = {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
   membership.configured = {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"};
+  membership.degraded_since = 1'764'067'327'000'000'000;
   return membership;
 }
 

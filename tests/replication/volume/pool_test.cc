@@ -428,10 +428,10 @@ TEST_F(PoolTest, ARollbackUnderLoadKeepsWhatWasAcknowledged) {
 
 // ---- Offline ----
 
-TEST_F(PoolTest, AdministrationIsRefusedWhenASetHasFailed) {  // P6
+TEST_F(PoolTest, AdministrationIsRefusedWhenNoSetIsLeft) {  // R6
   pool_.MakeVolume("vol");
   MustSnap("vol", "snap");
-  pool_.replica(1).FailQuietly();
+  for (size_t i = 0; i < 2; ++i) pool_.replica(i).FailQuietly();
   EXPECT_TRUE(absl::IsUnavailable(Snap({{"vol", "x"}}).status()));
   EXPECT_TRUE(absl::IsUnavailable(Rollback("vol", "snap").status()));
   EXPECT_TRUE(absl::IsUnavailable(Resize("vol", 2 * kMiB).status()));
@@ -439,7 +439,47 @@ TEST_F(PoolTest, AdministrationIsRefusedWhenASetHasFailed) {  // P6
   EXPECT_TRUE(absl::IsUnavailable(
       pool_.Run(pool_.pool().CreateVolume("new", kMiB, AckMode::kDurable)).status()));
   EXPECT_THAT(SnapshotNames("vol"), ElementsAre("snap"));
-  EXPECT_EQ(Content("vol", 0, 4096), Bytes(4096, 0));
+}
+
+// ---- One set alone (R21) ----
+
+TEST_F(PoolTest, AdministrationGoesOnWithOneSet) {
+  pool_.MakeVolume("vol");
+  MustSnap("vol", "snap");
+  pool_.replica(1).FailQuietly();
+  EXPECT_TRUE(Snap({{"vol", "x"}}).ok());
+  EXPECT_TRUE(Rollback("vol", "snap").ok());
+  EXPECT_TRUE(Resize("vol", 2 * kMiB).ok());
+  EXPECT_TRUE(Delete("vol", true).ok());
+  EXPECT_TRUE(pool_.Run(pool_.pool().CreateVolume("new", kMiB, AckMode::kDurable)).ok());
+  pool_.Stop();
+  pool_.MustAttach();
+  EXPECT_TRUE(pool_.pool().FindVolume("new").ok());
+  EXPECT_EQ(pool_.pool().Info().replicas[1].state, "stale");
+}
+
+TEST_F(PoolTest, AGroupOfSnapshotsSurvivesTheLossOfASet) {  // R34
+  pool_.MakeVolume("one");
+  pool_.MakeVolume("two");
+  pool_.replica(0).FailNextAppend();
+  EXPECT_TRUE(Snap({{"one", "s"}, {"two", "s"}}).ok());
+  EXPECT_THAT(SnapshotNames("one"), ElementsAre("s"));
+  EXPECT_THAT(SnapshotNames("two"), ElementsAre("s"));
+}
+
+TEST_F(PoolTest, ABlockingVolumeDoesNotOpenWithASetMissing) {  // R28
+  pool_.MakeVolume("careful", kMiB, AckMode::kDurable, OnSetLoss::kBlock);
+  pool_.MakeVolume("vol");
+  MustSnap("careful", "snap");
+  pool_.Stop();
+  pool_.set_absent({0});
+  pool_.MustAttach();
+  const absl::Status status = pool_.pool().OpenMount("careful").status();
+  EXPECT_TRUE(absl::IsUnavailable(status));
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("on-set-loss=block"));
+  EXPECT_TRUE(pool_.pool().OpenMount("careful@snap").ok());
+  EXPECT_TRUE(pool_.pool().OpenMount("vol").ok());
+  EXPECT_EQ(pool_.pool().FindVolume("careful")->on_set_loss, OnSetLoss::kBlock);
 }
 
 }  // namespace

@@ -249,6 +249,12 @@ class ConcurrentTest : public VolumeTest {
   void HoldAppends(size_t replica, bool hold) {
     pool_.Call([this, replica, hold] { pool_.replica(replica).HoldAppends(hold); });
   }
+  static Task<void> Hold(Mount* mount, Buffer payload, absl::Status* status) {
+    *status = co_await mount->Write(0, 4096, std::move(payload), false);
+  }
+  static Task<void> HoldTrim(Mount* mount, absl::Status* status) {
+    *status = co_await mount->Trim(8192, 4096, false);
+  }
   void LetRun() { pool_.Run(Wait(&pool_.poller(), 50 * kNanosPerMilli)); }
   void JoinAll() { pool_.Run(Join(&scope_)); }
   std::string ReadBytes() {
@@ -338,37 +344,80 @@ TEST_F(ConcurrentTest, MoreRequestsThanTheBoundWaitTheirTurn) {
 
 // ---- A replica fails ----
 
-TEST_F(ConcurrentTest, AFailedSetStopsWritesAndSaysWhatToDo) {  // P6
+TEST_F(ConcurrentTest, AFailedSetIsDroppedAndTheOtherGoesOn) {  // R21
   ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'x').ok());
   pool_.replica(1).FailNextAppend();
   SpawnWrite(0, 4096, 'y');
   JoinAll();
-  EXPECT_TRUE(absl::IsUnavailable(writes_[0]->status));
-  const absl::Status later = pool_.Write(*mount_, 8192, 4096, 'z');
-  EXPECT_TRUE(absl::IsUnavailable(later));
-  EXPECT_THAT(std::string(later.message()), HasSubstr("set b (/sim/b) failed"));
-  EXPECT_THAT(std::string(later.message()), HasSubstr("the disk said no"));
-  EXPECT_THAT(std::string(later.message()), HasSubstr("restart the daemon"));
-  EXPECT_TRUE(absl::IsUnavailable(pool_.Run(mount_->Trim(0, 4096, false))));
-  // Reads go on, and show what was acknowledged, not what one set alone has.
-  for (int i = 0; i < 4; ++i) EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 'x'));
+  EXPECT_TRUE(writes_[0]->status.ok()) << writes_[0]->status;
+  EXPECT_THAT(pool_.witness()->in_sync, ElementsAre(pool_.disks()[0].store_id));
+  EXPECT_EQ(pool_.disks()[0].recorded.membership_version, pool_.witness()->version);
+  EXPECT_TRUE(pool_.Write(*mount_, 8192, 4096, 'z').ok());
+  const uint64_t reads = pool_.replica(1).reads();
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 'y'));
+  EXPECT_EQ(pool_.replica(1).reads(), reads);  // P6
   const PoolInfo info = pool_.pool().Info();
-  EXPECT_THAT(info.state, HasSubstr("set b"));
+  EXPECT_EQ(info.state, "degraded");
+  ASSERT_TRUE(info.degraded.has_value());
+  EXPECT_EQ(info.degraded->since, pool_.witness()->degraded_since);
+  EXPECT_THAT(info.degraded->sets, ElementsAre("b"));
+  EXPECT_THAT(info.degraded->why, HasSubstr("the disk said no"));
+  EXPECT_THAT(info.degraded->at_risk, HasSubstr("set a alone"));
   EXPECT_EQ(info.replicas[0].state, "in-sync");
-  EXPECT_EQ(info.replicas[1].state, "failed");
-  EXPECT_THAT(pool_.pool().FindVolume("vol")->state, HasSubstr("set b"));
+  EXPECT_EQ(info.replicas[1].state, "dropped");
+  EXPECT_EQ(pool_.pool().FindVolume("vol")->state, "online");
 }
 
-TEST_F(ConcurrentTest, WritesBehindAFailedOneFailToo) {
+// Until the witness has it nothing that the failed one lacks is acknowledged, or seen (R21).
+TEST_F(ConcurrentTest, NothingIsAcknowledgedBeforeTheWitnessHasTheDrop) {
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'x').ok());
+  pool_.live_witness().SetSilent(true);
+  pool_.replica(1).FailNextAppend();
+  SpawnWrite(0, 4096, 'y');
+  LetRun();
+  EXPECT_FALSE(writes_[0]->done);
+  pool_.Call([this] { pool_.live_witness().SetSilent(false); });
+  JoinAll();  // it is asked again
+  EXPECT_TRUE(writes_[0]->status.ok()) << writes_[0]->status;
+}
+
+TEST_F(ConcurrentTest, WithoutTheWitnessNoSetIsDropped) {
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'x').ok());
+  const Membership before = *pool_.witness();
+  pool_.live_witness().SetSilent(true);
+  pool_.replica(1).FailNextAppend();
+  for (int i = 0; i < 3; ++i) SpawnWrite(0, 4096, 'y');
+  JoinAll();
+  for (const auto& write : writes_) EXPECT_TRUE(absl::IsUnavailable(write->status));
+  EXPECT_EQ(*pool_.witness(), before);
+  const absl::Status later = pool_.Write(*mount_, 8192, 4096, 'z');
+  EXPECT_THAT(std::string(later.message()), HasSubstr("set b (/sim/b) failed"));
+  EXPECT_THAT(std::string(later.message()), HasSubstr("/sim/witness"));
+  // Reads go on, and show what was acknowledged, not what one set alone has.
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 'x'));
+}
+
+TEST_F(ConcurrentTest, TheLastSetIsNotDropped) {  // R6
+  pool_.replica(1).FailNextAppend();
+  ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'x').ok());
+  const Membership before = *pool_.witness();
+  pool_.replica(0).FailNextAppend();
+  EXPECT_TRUE(absl::IsUnavailable(pool_.Write(*mount_, 0, 4096, 'y')));
+  EXPECT_EQ(*pool_.witness(), before);
+  const absl::Status later = pool_.Write(*mount_, 8192, 4096, 'z');
+  EXPECT_THAT(std::string(later.message()), HasSubstr("no other set is in-sync"));
+  EXPECT_THAT(pool_.pool().FindVolume("vol")->state, HasSubstr("set a"));
+}
+
+TEST_F(ConcurrentTest, WritesBehindAFailedOneAreCompletedWithoutIt) {
   HoldAppends(0, true);
   for (int i = 0; i < 5; ++i) SpawnWrite(0, 4096, static_cast<char>('a' + i));
   LetRun();
   pool_.replica(0).FailQuietly();
   HoldAppends(0, false);
   JoinAll();
-  for (const auto& write : writes_) EXPECT_TRUE(absl::IsUnavailable(write->status));
-  // Each of them is on set b, none was acknowledged, none is seen.
-  EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 0));
+  for (const auto& write : writes_) EXPECT_TRUE(write->status.ok()) << write->status;
+  EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 'e'));
 }
 
 TEST_F(ConcurrentTest, ASetThatFailedQuietlyIsNotRead) {  // P6
@@ -377,7 +426,60 @@ TEST_F(ConcurrentTest, ASetThatFailedQuietlyIsNotRead) {  // P6
   const uint64_t reads = pool_.replica(0).reads();
   for (int i = 0; i < 4; ++i) EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 'x'));
   EXPECT_EQ(pool_.replica(0).reads(), reads);
-  EXPECT_TRUE(absl::IsUnavailable(pool_.Write(*mount_, 0, 4096, 'y')));
+  EXPECT_TRUE(pool_.Write(*mount_, 0, 4096, 'y').ok());
+}
+
+TEST_F(ConcurrentTest, ASetThatFailedQuietlyIsDroppedWithoutBeingUsed) {
+  pool_.replica(0).FailQuietly();
+  pool_.Run(pool_.pool().CheckReplicas());
+  pool_.Run(Wait(&pool_.poller(), 10'000'000));
+  EXPECT_THAT(pool_.witness()->in_sync, ElementsAre(pool_.disks()[1].store_id));
+}
+
+// ---- on-set-loss=block (R28) ----
+
+TEST_F(ConcurrentTest, ABlockedVolumeHoldsItsWritesAndGoesOnReading) {
+  pool_.MakeVolume("careful", 1 << 20, AckMode::kDurable, OnSetLoss::kBlock);
+  {
+    const std::unique_ptr<Mount> careful = pool_.Open("careful");
+    ASSERT_TRUE(pool_.Write(*careful, 0, 4096, 'x').ok());
+    pool_.replica(1).FailNextAppend();
+    ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'y').ok());  // the other volume goes on
+    std::vector<absl::Status> held(2, absl::UnknownError("held"));
+    TaskScope scope;
+    pool_.Call([this, &scope, &held, &careful] {
+      scope.Spawn(Hold(careful.get(), pool_.Payload(*careful, 0, 4096, 'z'), &held[0]));
+      scope.Spawn(HoldTrim(careful.get(), &held[1]));
+    });
+    pool_.Run(Wait(&pool_.poller(), 20'000'000'000));
+    for (const absl::Status& status : held) EXPECT_TRUE(absl::IsUnknown(status)) << status;
+    EXPECT_EQ(pool_.Read(*careful, 0, 4096), Bytes(4096, 'x'));
+    EXPECT_THAT(pool_.pool().FindVolume("careful")->state, HasSubstr("blocked"));
+    EXPECT_TRUE(absl::IsUnavailable(pool_.pool().OpenMount("careful").status()));
+    // A deletion by force ends them.
+    EXPECT_TRUE(pool_.Run(pool_.pool().DeleteVolume("careful", /*force=*/true)).ok());
+    pool_.Run(Join(&scope));
+    for (const absl::Status& status : held) EXPECT_TRUE(absl::IsAborted(status)) << status;
+  }
+}
+
+TEST_F(ConcurrentTest, ABlockedVolumesWriteUnderWayIsNotAnsweredWithOneCopy) {
+  pool_.MakeVolume("careful", 1 << 20, AckMode::kDurable, OnSetLoss::kBlock);
+  const std::unique_ptr<Mount> careful = pool_.Open("careful");
+  pool_.replica(1).FailNextAppend();
+  absl::Status held = absl::UnknownError("held");
+  TaskScope scope;
+  pool_.Call([this, &scope, &held, &careful] {
+    scope.Spawn(Hold(careful.get(), pool_.Payload(*careful, 0, 4096, 'z'), &held));
+  });
+  pool_.Run(Wait(&pool_.poller(), 20'000'000'000));
+  EXPECT_TRUE(absl::IsUnknown(held)) << held;
+  EXPECT_EQ(pool_.Read(*careful, 0, 4096), Bytes(4096, 'z'));
+  // The last set goes too: then the client hears that it failed.
+  pool_.replica(0).FailQuietly();
+  pool_.Run(pool_.pool().CheckReplicas());
+  pool_.Run(Join(&scope));
+  EXPECT_TRUE(absl::IsUnavailable(held)) << held;
 }
 
 TEST_F(ConcurrentTest, WithBothSetsGoneReadsFailClearly) {

@@ -1,0 +1,216 @@
+#!/usr/bin/python3
+"""A set is lost under load, and the pool goes on (P2, P6, R21, R22, R28).
+
+Set b is deleted whole under a running daemon: no write fails, status says loudly what is at risk. The daemon is
+killed and started with set a alone. Then set a is away and b, made whole on disk again, comes back alone: refused, naming
+what is missing; beside set a it is not read. A volume with on-set-loss=block holds its writes. The witness is lost and
+made anew. At the end the stale set is forced, and says first what that loses.
+
+  TWOFOLD=build/release/twofold tests/e2e/loss.py [SEED]
+"""
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+
+import nbd
+
+from common import TWOFOLD, Pool, check, wait_until
+
+BLOCK = 4096
+BLOCKS = 4096  # 16 MiB
+SEED = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time())
+
+
+def content(block, version):
+    return b"".join(hashlib.sha256(b"%d %d %d" % (block, version, i)).digest() for i in range(BLOCK // 32))
+
+
+class Load(threading.Thread):
+    """Writes random blocks until told to stop; keeps what was acknowledged."""
+
+    def __init__(self, pool, acked, seed):
+        super().__init__()
+        self.handle = nbd.NBD()
+        self.handle.connect_uri(pool.uri("vol"))
+        self.acked = acked
+        self.generator = random.Random(seed)
+        self.running = True
+        self.writes = 0
+        self.error = None
+        self.unsure = None  # the write under way: (block, version)
+
+    def run(self):
+        version = max(self.acked.values(), default=0)
+        try:
+            while self.running:
+                version += 1
+                block = self.generator.randrange(BLOCKS)
+                self.unsure = (block, version)
+                self.handle.pwrite(content(block, version), block * BLOCK)
+                self.acked[block] = version
+                self.unsure = None
+                self.writes += 1
+        except nbd.Error as error:
+            self.error = error
+
+    def stop(self):
+        self.running = False
+        self.join()
+
+
+def verify(pool, acked, unsure=None):
+    handle = nbd.NBD()
+    handle.connect_uri(pool.uri("vol"))
+    for block in range(BLOCKS):
+        data = bytes(handle.pread(BLOCK, block * BLOCK))
+        expected = content(block, acked[block]) if block in acked else bytes(BLOCK)
+        if data != expected and unsure is not None and block == unsure[0]:
+            check(data == content(*unsure), "block %d shows neither of its two values" % block)
+            acked[block] = unsure[1]
+            continue
+        check(data == expected, "block %d is not what was acknowledged last" % block)
+    handle.shutdown()
+
+
+def checksum(pool, export):
+    handle = nbd.NBD()
+    handle.connect_uri(pool.uri(export))
+    digest = hashlib.sha256()
+    for offset in range(0, BLOCKS * BLOCK, 1 << 20):
+        digest.update(handle.pread(1 << 20, offset))
+    handle.shutdown()
+    return digest.hexdigest()
+
+
+def refused(pool, *arguments):
+    """`serve` that must end by itself; returns what it says."""
+    done = subprocess.run([TWOFOLD, "serve", *pool.set_arguments(), "--nbd", "unix:" + pool.nbd_socket,
+                           "--control", "unix:" + pool.control, *arguments],
+                          capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    check(done.returncode == 1, "serve ended with %d, not with a refusal:\n%s%s" %
+          (done.returncode, done.stdout, done.stderr))
+    return done.stderr
+
+
+def start_with(pool, *arguments):
+    before = pool.serve_arguments
+    pool.serve_arguments = list(arguments)
+    pool.start()
+    pool.serve_arguments = before
+
+
+def status(pool):
+    return pool.json("status")
+
+
+def states(pool):
+    return {replica["set"]: replica["state"] for replica in status(pool)["replicas"]}
+
+
+def main():
+    print("loss: seed %d" % SEED, flush=True)
+    acked = {}
+    with Pool() as pool:
+        pool.start()
+        pool.run("volume", "create", "vol", "%d" % (BLOCKS * BLOCK))
+        pool.run("volume", "create", "careful", "1M", "--on-set-loss", "block")
+        check(pool.json("volume", "show", "careful")["on_set_loss"] == "block", "block was not kept")
+        check(status(pool)["state"] == "healthy", "a new pool is not healthy")
+        check(status(pool)["degraded"] is None, "a new pool is degraded")
+
+        load = Load(pool, acked, SEED)
+        load.start()
+        wait_until(lambda: load.writes > 200, "the load")
+        pool.run("snapshot", "create", "vol@before")
+        sum_before = checksum(pool, "vol@before")
+        careful = nbd.NBD()
+        careful.connect_uri(pool.uri("careful"))
+        careful.pwrite(b"x" * BLOCK, 0)
+
+        # ---- Set b is gone, under load ----
+        old_b = pool.sets["b"] + ".old"
+        pool.run("status")
+        subprocess.run(["cp", "-a", pool.sets["b"], old_b], check=True)  # a copy of some moment
+        shutil.rmtree(pool.sets["b"])
+        wait_until(lambda: status(pool)["state"] == "degraded", "the loss to be noticed")
+        seen = load.writes
+        wait_until(lambda: load.writes > seen + 200 or load.error, "writes to go on")
+        check(load.error is None, "a write failed: %s" % load.error)
+        answer = status(pool)
+        check(answer["degraded"]["sets"] == ["b"], "status names %s" % answer["degraded"]["sets"])
+        since = answer["degraded"]["since"]
+        check(states(pool) == {"a": "in-sync", "b": "dropped"}, "states: %s" % states(pool))
+        text = pool.run("status")
+        for word in ("DEGRADED since", "set b", "at risk", "what to do"):
+            check(word in text, "status does not say \"%s\":\n%s" % (word, text))
+
+        # ---- The careful volume holds its write, and its reads go on ----
+        done = []
+        careful.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(b"y" * BLOCK)), 0, lambda error: done.append(error.value) or 1)
+        for _ in range(10):
+            careful.poll(100)
+        check(not done, "a write on a blocked volume was answered")
+        check(bytes(careful.pread(BLOCK, 0)) == b"x" * BLOCK, "a held write is seen")
+        check("blocked" in pool.json("volume", "show", "careful")["state"], "it is not shown as blocked")
+
+        # ---- kill -9, and again with set a alone ----
+        pool.run("snapshot", "create", "vol@alone")
+        pool.kill()
+        load.stop()
+        check(load.writes > 400, "hardly anything was written")
+        pool.start()
+        verify(pool, acked, load.unsure)
+        check(status(pool)["degraded"]["since"] == since, "since when it is degraded was forgotten")
+        check(states(pool) == {"a": "in-sync", "b": "missing"}, "states: %s" % states(pool))
+        check(checksum(pool, "vol@before") == sum_before, "a snapshot changed")
+        handle = nbd.NBD()
+        try:
+            handle.connect_uri(pool.uri("careful"))
+            check(False, "a blocking volume opened with a set missing")
+        except nbd.Error:
+            pass
+        load = Load(pool, acked, SEED + 1)
+        load.start()
+        wait_until(lambda: load.writes > 200 or load.error, "more writes")
+        load.stop()
+        check(load.error is None, "a write failed: %s" % load.error)
+        pool.stop()
+
+        # ---- Set b comes back alone: the case that two copies get wrong ----
+        os.rename(old_b, pool.sets["b"])
+        os.rename(pool.sets["a"], pool.sets["a"] + ".away")
+        before = open(os.path.join(pool.witness, "witness")).read()
+        said = refused(pool)
+        for word in ("set b", "is stale", "since", "Bring that back", "--force-stale b"):
+            check(word in said, "the refusal does not say \"%s\":\n%s" % (word, said))
+        said = refused(pool, "--force-stale", "b")
+        for word in ("given up", "--yes"):
+            check(word in said, "--force-stale does not say \"%s\":\n%s" % (word, said))
+        check(open(os.path.join(pool.witness, "witness")).read() == before, "a refusal changed the witness")
+
+        # ---- Beside set a it is not read ----
+        os.rename(pool.sets["a"] + ".away", pool.sets["a"])
+        check("not needed" in refused(pool, "--force-stale", "b", "--yes"), "force with a whole set there")
+        pool.start()
+        verify(pool, acked)
+        check(states(pool)["a"] == "in-sync" and states(pool)["b"] != "dropped", "states: %s" % states(pool))
+        check(checksum(pool, "vol@before") == sum_before, "a snapshot changed")
+        pool.stop()
+
+        # ---- The witness is lost ----
+        shutil.rmtree(pool.witness)
+        refused(pool)
+        start_with(pool, "--new-witness")
+        check(states(pool)["a"] == "in-sync", "states: %s" % states(pool))
+        verify(pool, acked)
+        pool.stop()
+    print("loss: passed, %d acknowledged blocks, seed %d" % (len(acked), SEED))
+
+
+main()
