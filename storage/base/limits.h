@@ -55,6 +55,8 @@ inline constexpr uint64_t kMaxReclaimedPerCheckpoint =
     100'000;  // then reclaim waits for the next one
 // Forwarding entries in memory: at the bound the cleaner waits for the reference pass (M16).
 inline constexpr size_t kMaxForwardingBytes = size_t{16} << 20;
+inline constexpr size_t kReferencePageVersions = 256;  // chunk versions looked at in one step
+inline constexpr size_t kMaxReferenceRewrites = 8192;  // then a checkpoint takes them
 // Chunks that wait for a checkpoint: bounded by the map cache, or this where that is smaller.
 inline constexpr size_t kMinDirtyMapBytes = size_t{4} << 20;
 

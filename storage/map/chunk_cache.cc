@@ -127,4 +127,11 @@ void ChunkCache::Unlink(Chunk& chunk) {
   if (chunk.is_linked()) evictable_.erase(evictable_.iterator_to(chunk));
 }
 
+std::vector<ChunkId> ChunkCache::Ids() const {
+  std::vector<ChunkId> ids;
+  ids.reserve(chunks_.size());
+  for (const auto& [id, chunk] : chunks_) ids.push_back(id);
+  return ids;
+}
+
 }  // namespace twofold

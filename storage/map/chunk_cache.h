@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include <boost/intrusive/list.hpp>
 
@@ -51,6 +52,9 @@ class ChunkCache {
   // Chunks with something that the metadata store does not have, in order.
   const absl::btree_map<Place, Chunk*>& undurable() const { return undurable_; }
   bool HasUndurable(TimelineId timeline) const;
+
+  // Of all that are in memory now.
+  std::vector<ChunkId> Ids() const;
 
   size_t size() const { return chunks_.size(); }
   size_t bytes() const { return bytes_; }

@@ -351,6 +351,9 @@ void ExtentMap::TakeMovedZeros(SegmentNumber source, SegmentNumber target) {
   impl_->TakeMovedZeros(source, target);
 }
 void ExtentMap::FinishMoved(SegmentNumber source) { impl_->FinishMoved(source); }
+Task<absl::StatusOr<bool>> ExtentMap::ReferenceStep() { return impl_->ReferenceStep(); }
+bool ExtentMap::reference_checkpoint_due() const { return impl_->reference_checkpoint_due(); }
+Task<void> ExtentMap::FinishReferencePass() { return impl_->FinishReferencePass(); }
 Task<absl::Status> ExtentMap::PrepareFreeze() { return impl_->PrepareFreeze(); }
 ExtentMap::Frozen ExtentMap::Freeze(SegmentNumber replay_from, SegmentNumber keep_from) {
   return impl_->Freeze(replay_from, keep_from);

@@ -112,6 +112,15 @@ class ExtentMap {
   // is held since before. Pages of a bounded number of chunks, each chunk once.
   Task<absl::StatusOr<ResyncPage>> ReadSpan(ResyncSpan span, std::string from);
 
+  // A reference pass (M16) makes every chunk version say where its blocks lie now, so that
+  // forwarding entries that are older than the pass can go. Steps read some versions each; what
+  // they find goes with the next checkpoint, which is due when reference_checkpoint_due. True: that
+  // was the last step; then a checkpoint, and FinishReferencePass. No checkpoint is under way
+  // during a call.
+  Task<absl::StatusOr<bool>> ReferenceStep();
+  bool reference_checkpoint_due() const;
+  Task<void> FinishReferencePass();
+
   // Checkpoint (M9), one at a time: PrepareFreeze fetches the missing bases; Freeze, which does not
   // suspend, hands over everything that changed since the last one (chunks as merges or puts,
   // version index, dead lists, live bits and usages from `table`, tombstones, jobs) as one batch.

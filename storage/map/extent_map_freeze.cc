@@ -59,6 +59,7 @@ ExtentMap::Frozen ExtentMap::Impl::Freeze(SegmentNumber replay_from, SegmentNumb
   Frozen frozen;
   MetadataBatch& batch = frozen.batch;
   batch.reserve(deleted_.size() + cache_.undurable().size() * 2);
+  FreezeRewrites(&batch);
   for (std::string& key : deleted_) batch.push_back(Delete(std::move(key)));
   deleted_.clear();
   for (const std::string& key : stored_partials_) batch.push_back(Delete(key));

@@ -73,6 +73,9 @@ class ExtentMap::Impl {
   void TakeMoved(const MovedBlocks& moved, LogAddress target, const LiveBitmap& live);
   void TakeMovedZeros(SegmentNumber source, SegmentNumber target);
   void FinishMoved(SegmentNumber source) { forwarding_.Collapse(source); }
+  Task<absl::StatusOr<bool>> ReferenceStep();
+  bool reference_checkpoint_due() const;
+  Task<void> FinishReferencePass();
   Task<absl::Status> PrepareFreeze();
   Frozen Freeze(SegmentNumber replay_from, SegmentNumber keep_from);
   void FreezeDone();
@@ -202,6 +205,14 @@ class ExtentMap::Impl {
   void FreezeJobsDone();
   Task<absl::Status> LoadJobs();
 
+  // ---- References to moved blocks (extent_map_moved.cc) ----------------------------------------
+  struct ReferencePass {
+    uint64_t serial = 0;  // entries up to it go at the end
+    std::string from{};   // the next chunk version to look at
+  };
+  void FreezeRewrites(MetadataBatch* batch);
+  void ResolveCached(Chunk& chunk);
+
   // ---- Checkpoints (extent_map_freeze.cc) -------------------------------------------------------
   Task<absl::StatusOr<std::vector<KeyValue>>> ScanTable(Table table);
   Task<absl::Status> LoadPartials();
@@ -229,6 +240,11 @@ class ExtentMap::Impl {
   bool reclaiming_ = false;
   bool reclaim_held_ = false;
   uint64_t reclaimed_since_freeze_ = 0;
+
+  std::optional<ReferencePass> reference_pass_;
+  // Chunk versions as the metadata store has them, but for the places: by key. They hold until the
+  // next commit, with which they go.
+  std::map<std::string, std::string> rewrites_;
 
   std::map<VolumeId, Position> loaded_up_to_;  // what the checkpoint that was loaded had applied
   absl::flat_hash_map<TimelineId, Position> inserted_up_to_;

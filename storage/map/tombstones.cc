@@ -69,6 +69,17 @@ const PendingTombstone* Tombstones::Find(TimelineId timeline, Position position)
   return nullptr;
 }
 
+void Tombstones::Renew(const Forwarding& forwarding) {
+  for (auto& [timeline, tombstones] : by_timeline_) {
+    for (PendingTombstone& tombstone : tombstones) {
+      const SegmentNumber now = forwarding.ResolveZeros(tombstone.segment);
+      if (now == tombstone.segment) continue;
+      tombstone.segment = now;
+      tombstone.in_store = false;
+    }
+  }
+}
+
 void Tombstones::Freeze(MetadataBatch* batch) {
   for (std::string& key : removed_) {
     batch->push_back({.kind = MetadataWrite::Kind::kDelete, .key = std::move(key), .value = {}});

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "storage/base/types.h"
 #include "storage/map/extent.h"
+#include "storage/map/forwarding.h"
 #include "storage/map/metadata_store.h"
 
 namespace twofold {
@@ -47,6 +48,9 @@ class Tombstones {
   // The one that came first; there is one.
   const PendingTombstone& Oldest() const;
   const PendingTombstone* Find(TimelineId timeline, Position position) const;
+
+  // Makes each say where its record stands now (M17).
+  void Renew(const Forwarding& forwarding);
 
   // Appends what changed since the last call.
   void Freeze(MetadataBatch* batch);

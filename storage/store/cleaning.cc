@@ -84,6 +84,7 @@ Task<absl::StatusOr<bool>> Store::CleanRound() {
       segment = NextToClean(clean_use_);
     }
     if (!segment.has_value()) break;
+    co_await WaitForForwardingRoom();
     const absl::StatusOr<CleanOutcome> outcome = co_await Clean(*segment, nullptr);
     ++cleaned;
     if (outcome.ok()) continue;
@@ -122,6 +123,56 @@ Task<void> Store::CleanLoop() {
     cleaning_up_ = false;
   }
 }
+
+// ---- References ---------------------------------------------------------------------------------
+
+Task<absl::Status> Store::RenewReferences() {
+  const AsyncMutex::Guard one_pass = co_await references_mutex_.Lock();
+  for (bool done = false; !done;) {
+    TF_CO_RETURN_IF_ERROR(failed_);
+    if (stopping_) co_return absl::UnavailableError("the store is being stopped");
+    const MonoNanos began = Executor::Current().Now();
+    {
+      const AsyncMutex::Guard no_checkpoint = co_await checkpoint_mutex_.Lock();
+      const absl::StatusOr<bool> last = co_await map_->ReferenceStep();
+      TF_CO_RETURN_IF_ERROR(last);
+      done = *last;
+    }
+    if (done || map_->reference_checkpoint_due()) {
+      absl::Status status = co_await Checkpoint();
+      TF_CO_RETURN_IF_ERROR(status);
+    }
+    if (!done) co_await MakeWay(Executor::Current().Now() - began);
+  }
+  const AsyncMutex::Guard no_checkpoint = co_await checkpoint_mutex_.Lock();
+  co_await map_->FinishReferencePass();
+  references_renewed_.WakeAll();
+  co_return absl::OkStatus();
+}
+
+Task<void> Store::ReferenceLoop() {
+  while (!stopping_ && failed_.ok()) {
+    co_await references_work_.Wait();
+    references_work_.Reset();
+    if (stopping_ || map_->forwarding().MemoryBytes() < kMaxForwardingBytes / 4) continue;
+    const absl::Status status = co_await RenewReferences();
+    if (!status.ok() && failed_.ok() && !stopping_) {
+      TF_LOG(ERROR) << place_ << ": renewing references: " << status;
+    }
+    references_renewed_.WakeAll();
+  }
+}
+
+// At the bound of what forwarding entries may take in memory the cleaner waits for the pass.
+Task<void> Store::WaitForForwardingRoom() {
+  if (map_->forwarding().MemoryBytes() >= kMaxForwardingBytes / 4) references_work_.Set();
+  while (!stopping_ && failed_.ok() && map_->forwarding().MemoryBytes() >= kMaxForwardingBytes) {
+    co_await references_renewed_.Wait();
+    if (map_->forwarding().MemoryBytes() >= kMaxForwardingBytes) references_work_.Set();
+  }
+}
+
+// ---- Making way ---------------------------------------------------------------------------------
 
 // Called in the middle of a segment: others have the device for as long as the last move had it.
 Task<void> Store::MakeWay(MonoNanos busy) {

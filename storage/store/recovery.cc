@@ -92,6 +92,8 @@ Task<absl::Status> Store::Recover() {
   }
   scope_.Spawn(BackgroundLoop());
   scope_.Spawn(CleanLoop());
+  scope_.Spawn(ReferenceLoop());
+  references_work_.Set();
   clean_work_.Set();
   scope_.Spawn(ApplyLoop());
   co_return absl::OkStatus();

@@ -38,6 +38,8 @@ void Store::Fail(const absl::Status& status) {
   TF_LOG(ERROR) << failed_.message();
   work_.Set();
   clean_work_.Set();
+  references_work_.Set();
+  references_renewed_.WakeAll();
 }
 
 Task<absl::Status> Store::Seal(Generation generation) {
@@ -339,6 +341,8 @@ Task<void> Store::Stop() {
   stopping_ = true;
   work_.Set();
   clean_work_.Set();
+  references_work_.Set();
+  references_renewed_.WakeAll();
   pauses_.Cancel();
   apply_due_.Set();
   co_await scope_.Join();

@@ -158,6 +158,11 @@ class Store {
   // the blocks that can't be read or fail their checksum.
   Task<absl::StatusOr<CleanOutcome>> Clean(SegmentNumber segment, BlockSource bad_blocks);
 
+  // A whole reference pass (M16): afterwards nothing in the map names a place from which the
+  // cleaner moved a block before the call. Done in the background when forwarding entries take much
+  // memory.
+  Task<absl::Status> RenewReferences();
+
   // Writes a checkpoint now and frees the segments that it releases (M9, M14).
   Task<absl::Status> Checkpoint();
 
@@ -244,6 +249,8 @@ class Store {
   Task<absl::StatusOr<bool>> CleanRound();
   bool CleaningDue() const;
   Task<void> CleanLoop();
+  Task<void> ReferenceLoop();
+  Task<void> WaitForForwardingRoom();
   Task<void> MakeWay(MonoNanos busy);
   Task<void> SlowDown(BlockCount blocks);
 
@@ -352,6 +359,9 @@ class Store {
   uint64_t waiting_for_room_ = 0;           // calls of Reserve
   std::set<SegmentNumber> left_alone_;      // a live block in them is bad
   uint64_t segments_freed_ = 0;
+  AsyncMutex references_mutex_;
+  Event references_work_;
+  Event references_renewed_;
   MonoNanos next_write_at_ = 0;  // slowed down
   CancelSource pauses_;
   // As the source of a resync: what is kept for it.

@@ -271,6 +271,7 @@ TEST(Space, MeasuresWriteAmplificationM25) {
               static_cast<double>(blocks),
           static_cast<double>(blocks) * 1e9 / static_cast<double>(world.now() - began),
           world.longest_wait_ms());
+      std::fflush(stdout);
     }
   }
 }

@@ -42,6 +42,7 @@ namespace {
 struct Probes {
   uint64_t moved_blocks = 0;
   uint64_t moved_zeros = 0;
+  uint64_t passes = 0;
   uint64_t cleaned_by_a_life_that_crashed = 0;
 };
 
@@ -53,7 +54,10 @@ class World {
         poller_(seed),
         executor_(poller_),
         disk_("a"),
-        metadata_(seed ^ 0x5eed, {}) {}
+        metadata_(seed ^ 0x5eed, seed % 2 == 0
+                                     ? sim::SimMetadataOptions{}
+                                     : sim::SimMetadataOptions{.max_read_delay_ns = 200'000,
+                                                               .max_commit_delay_ns = 2'000'000}) {}
 
   void Run(int lives) {
     executor_.Run(Format());
@@ -207,6 +211,7 @@ class World {
         EXPECT_TRUE(ignored.ok()) << ignored;
       }
       if (clean_often_ && random_.OneIn(12)) scope.Spawn(CleanOne());
+      if (clean_often_ && random_.OneIn(30)) scope.Spawn(RenewReferences());
       if (random_.OneIn(25)) co_await scope.Join();
     }
     co_await scope.Join();
@@ -236,6 +241,14 @@ class World {
     probes_.moved_blocks += outcome->moved_blocks;
     probes_.moved_zeros += outcome->moved_zero_records;
     cleaned_ = true;
+  }
+
+  Task<void> RenewReferences() {
+    const bool any = !store_->map().forwarding().empty();
+    const absl::Status status = co_await store_->RenewReferences();
+    if (dying_) co_return;
+    EXPECT_TRUE(status.ok()) << status;
+    if (any) ++probes_.passes;
   }
 
   Task<void> CheckWhole() {
@@ -410,6 +423,7 @@ TEST(StoreCrash, KeepsEveryAcknowledgedEntryAndEverySnapshot) {
   if (count < 100) return;
   EXPECT_GT(probes.moved_blocks, count);
   EXPECT_GT(probes.moved_zeros, count / 10);
+  EXPECT_GT(probes.passes, count / 10);
   EXPECT_GT(probes.cleaned_by_a_life_that_crashed, count / 10);
 }
 

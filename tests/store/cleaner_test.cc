@@ -266,6 +266,28 @@ TEST_F(CleanerTest, MovesWhatWasMovedBeforeM16) {
   ExpectContent();
 }
 
+TEST_F(CleanerTest, LetsForwardingEntriesGoAfterAReferencePassM16) {
+  Write(0, 100, 1);
+  Zero(20, 10);
+  const SegmentNumber segment = SealAndCheckpoint();
+  ASSERT_TRUE(Clean(segment).ok());
+  Checkpoint();
+  Close();
+  Open();  // Nothing of the chunks is in memory.
+  EXPECT_TRUE(store_->map().forwarding().Has(segment));
+  ExpectContent();  // Now they are, with the old places.
+  const absl::Status status = executor_.Run(store_->RenewReferences());
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(store_->map().forwarding().empty());
+  ExpectContent();
+  Write(0, 15, 2);  // What dies now is accounted for where it lies.
+  Write(20, 5, 2);
+  ExpectContent();
+  ExpectWhole();
+  EXPECT_TRUE(store_->map().forwarding().empty());
+  ExpectContent();
+}
+
 TEST_F(CleanerTest, LeavesASegmentWithABadBlockAlone) {
   Write(0, 40, 1);
   const SegmentNumber segment = SealAndCheckpoint();
