@@ -26,6 +26,7 @@
 #include "storage/io/aligned_bytes.h"
 #include "storage/map/key_codec.h"
 #include "storage/runtime/executor.h"
+#include "storage/store/resync_record.h"
 #include "storage/store/segment_pin.h"
 #include "storage/store/store.h"
 
@@ -58,7 +59,8 @@ absl::Status Identify(const std::vector<LoggedBatch>& batches, const LiveBitmap&
       const LogEntry& entry = item.entry;
       const absl::Span<const uint32_t> crcs = absl::MakeConstSpan(entry.block_crcs);
       switch (entry.kind) {
-        case EntryKind::kWrite: {
+        case EntryKind::kWrite:
+        case EntryKind::kFill: {
           const MovedPiece piece{.source_block = item.payload.block,
                                  .count = static_cast<uint32_t>(crcs.size()),
                                  .volume = entry.volume,
@@ -83,6 +85,13 @@ absl::Status Identify(const std::vector<LoggedBatch>& batches, const LiveBitmap&
           zeros->push_back(
               {entry.volume, entry.timeline, entry.range, entry.position, entry.stamp});
           break;
+        case EntryKind::kFillZeros: {
+          TF_ASSIGN_OR_RETURN(const std::vector<Run> filled, DecodeFillZeros(entry.body));
+          for (const Run& zero : filled) {
+            zeros->push_back({entry.volume, entry.timeline, zero.range, zero.position, 0});
+          }
+          break;
+        }
         case EntryKind::kMovedZeros: {
           TF_ASSIGN_OR_RETURN(const MovedZeros moved, DecodeMovedZeros(entry.body));
           zeros->insert(zeros->end(), moved.zeros.begin(), moved.zeros.end());

@@ -13,7 +13,8 @@
 namespace twofold {
 namespace {
 
-constexpr int kMaxReclaimsForRoom = 1000;
+constexpr int kFruitlessReclaims =
+    4;  // a delete takes effect with one checkpoint, frees by the next
 // Records of the store's own for which room was reserved.
 bool TakesRoom(EntryKind kind) {
   return kind == EntryKind::kMoved || kind == EntryKind::kMovedZeros || kind == EntryKind::kFill ||
@@ -96,7 +97,8 @@ bool Store::TryReserve(BlockCount blocks, uint64_t entries) {
 Task<absl::Status> Store::Reserve(BlockCount blocks, uint64_t entries, RoomFor use) {
   // Two tries at making room: the first checkpoint may only account for what is dead, and the next
   // frees it.
-  int reclaims_left = kMaxReclaimsForRoom;
+  int reclaims_left = kFruitlessReclaims;
+  uint64_t live_blocks = table_.live_blocks();
   for (int tries_left = 2;;) {
     TF_CO_RETURN_IF_ERROR(failed_);
     if (stopping_) co_return absl::UnavailableError("the store is being stopped");
@@ -132,7 +134,9 @@ Task<absl::Status> Store::Reserve(BlockCount blocks, uint64_t entries, RoomFor u
       tries_left = 2;
       continue;
     }
-    // What deletes left to do comes back checkpoint by checkpoint.
+    // What deletes left to do comes back checkpoint by checkpoint; a resync may hold it up.
+    if (table_.live_blocks() < live_blocks) reclaims_left = kFruitlessReclaims;
+    live_blocks = table_.live_blocks();
     if (map_->reclaim_jobs() == 0 || --reclaims_left == 0) break;
     tries_left = 1;
   }
