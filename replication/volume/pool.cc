@@ -175,6 +175,7 @@ Task<absl::StatusOr<std::unique_ptr<Pool>>> Pool::Attach(Parts parts) {
       const absl::Status removed = co_await RemoveResyncSnapshots(state.get());
       if (!removed.ok()) TF_LOG(WARNING) << "what a resync had frozen: " << removed;
       state->watch.Spawn(Watch(state.get()));
+      state->watch.Spawn(state->KeepLevel());
       co_return std::unique_ptr<Pool>(new Pool(std::move(state)));
     }
     status = attached.status();
@@ -185,10 +186,12 @@ Task<absl::StatusOr<std::unique_ptr<Pool>>> Pool::Attach(Parts parts) {
 
 Task<void> Pool::Stop() {
   TF_CHECK(!state_->stopped);
-  const AsyncMutex::Guard lock = co_await state_->admin.Lock();
   state_->stopped = true;
   state_->stopping.Cancel();
+  // Before the lock, which a resync needs for its end.
+  if (state_->resync != nullptr) state_->resync->Cancel();
   co_await state_->watch.Join();
+  const AsyncMutex::Guard lock = co_await state_->admin.Lock();
   for (const auto& [id, volume] : state_->volumes) {
     volume->RevokeAllMounts("the daemon is stopping");
     if (!volume->admission_closed()) co_await volume->CloseAdmission();

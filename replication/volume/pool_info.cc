@@ -29,6 +29,16 @@ std::vector<Lacking> FindLacking(const PoolState& pool) {
   return lacking;
 }
 
+// "filling: volume db, 120 of 400 MiB, 35 MiB/s, 8 s left".
+std::string ToText(const ResyncProgress& progress) {
+  std::string text = ResyncPhaseName(progress.phase);
+  if (!progress.what.empty()) absl::StrAppend(&text, ": ", progress.what);
+  absl::StrAppend(&text, ", ", progress.bytes_done >> 20, " of ", progress.bytes_total >> 20,
+                  " MiB, ", progress.bytes_per_second >> 20, " MiB/s");
+  if (progress.seconds_left > 0) absl::StrAppend(&text, ", ", progress.seconds_left, " s left");
+  return text;
+}
+
 }  // namespace
 
 std::optional<DegradedInfo> PoolState::Degraded() const {
@@ -99,6 +109,10 @@ PoolInfo Pool::Info() const {
     ReplicaInfo& item = info.replicas.emplace_back(state_->Describe(*replica));
     item.state = "stale";
     item.reason = "it missed writes that were acknowledged";
+    if (state_->resync == nullptr || state_->resync->progress().target_set != item.set) continue;
+    const ResyncProgress& progress = state_->resync->progress();
+    if (progress.phase != ResyncProgress::Phase::kFailed) item.state = "resyncing";
+    item.reason = ToText(progress);
   }
   for (const AbsentSet& absent : state_->parts.attach.absent) {
     ReplicaInfo& item = info.replicas.emplace_back();

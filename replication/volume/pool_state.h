@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "replication/pair/attach.h"
 #include "replication/pair/replica_set.h"
+#include "replication/pair/resync.h"
 #include "replication/volume/pool.h"
 #include "replication/volume/stream.h"
 #include "replication/volume/volume.h"
@@ -45,6 +46,9 @@ class PoolState {
   std::optional<DegradedInfo> Degraded() const;
   ReplicaInfo Describe(const Replica& replica) const;
   Task<void> CheckReplicas();
+  // Brings those of `stale` level, one after the other, and lets them join (pool_level.cc). Ends
+  // when there is none, or with the pool.
+  Task<void> KeepLevel();
 
   // Destroys deleted volumes whose last mount has gone.
   void Reap();
@@ -57,6 +61,7 @@ class PoolState {
   std::map<VolumeId, std::unique_ptr<Volume>> volumes;
   std::vector<std::unique_ptr<Volume>> deleted;  // until their mounts have gone
   std::vector<Replica*> stale;                   // present, not read
+  std::unique_ptr<Resync> resync;                // the last one, under way or not
   std::optional<SnapshotId> snapshot_in_deletion;
   AsyncMutex admin;  // one administrative call at a time
   bool stopped = false;
