@@ -18,6 +18,7 @@ namespace {
 Candidate ToCandidate(const Replica& replica) {
   Candidate candidate{replica.set_name(), replica.store_id(), replica.pool_id(),
                       replica.place(),    replica.recorded(), /*last_stamp=*/0};
+  candidate.resyncing = replica.resyncing();
   for (const auto& [volume, stream] : replica.catalogue().streams()) {
     candidate.last_stamp = std::max(candidate.last_stamp, stream.last_stamp);
   }

@@ -136,6 +136,12 @@ absl::Status Force(const std::string& force_stale, const std::vector<Candidate>&
   }
   for (const size_t index : plan->stale) {
     if (candidates[index].set_name != force_stale) continue;
+    if (candidates[index].resyncing) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          Describe(candidates[index]),
+          " was being brought level when that was cut short: it is neither what it was nor what it "
+          "was to become, and can't be opened alone. Nothing was changed"));
+    }
     plan->use = {index};
     std::erase(plan->stale, index);
     plan->forced = true;
@@ -197,7 +203,8 @@ absl::StatusOr<AttachPlan> PlanAttach(const Membership& current,
   plan.taken.generation = current.generation.Next();
   const Ids in_sync = EffectiveInSync(current, candidates);
   for (size_t i = 0; i < candidates.size(); ++i) {
-    (Contains(in_sync, candidates[i].store_id) ? plan.use : plan.stale).push_back(i);
+    const bool whole = Contains(in_sync, candidates[i].store_id) && !candidates[i].resyncing;
+    (whole ? plan.use : plan.stale).push_back(i);
     plan.taken.version = std::max(plan.taken.version, candidates[i].recorded.membership_version);
   }
   ++plan.taken.version;

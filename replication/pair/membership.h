@@ -29,6 +29,7 @@ struct Candidate {
   std::string place;
   AttachState recorded;      // by earlier heads
   WallNanos last_stamp = 0;  // of the newest entry that it knows to be committed; 0: none
+  bool resyncing = false;    // a resync was begun and not ended: no state of its own (R4)
 };
 
 // A set that should be there and could not be opened.

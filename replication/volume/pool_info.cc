@@ -1,5 +1,6 @@
 // What the pool tells of itself and its sets.
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -121,8 +122,10 @@ PoolInfo Pool::Info() const {
     item.state = "missing";
     item.reason = absent.reason;
   }
-  std::stable_sort(info.replicas.begin(), info.replicas.end(),
-                   [](const ReplicaInfo& x, const ReplicaInfo& y) { return x.set < y.set; });
+  std::sort(info.replicas.begin(), info.replicas.end(),
+            [](const ReplicaInfo& x, const ReplicaInfo& y) {
+              return std::tie(x.set, x.store) < std::tie(y.set, y.store);
+            });
   return info;
 }
 

@@ -123,6 +123,16 @@ TEST(Membership, ForceTakesAStaleOneOnlyWhileNobodyIsInSync) {
   EXPECT_TRUE(absl::IsNotFound(Plan(current, {Store("b", kB)}, {}, "a").status()));
 }
 
+TEST(Membership, AHalfFilledStoreIsNotEvenForced) {  // R4
+  Membership current = Current();
+  current.in_sync = {kA};
+  Candidate b = Store("b", kB);
+  b.resyncing = true;
+  EXPECT_TRUE(absl::IsFailedPrecondition(Plan(current, {b}, {}, "b").status()));
+  current.in_sync = {kA, kB};
+  EXPECT_THAT(Plan(current, {Store("a", kA), b})->use, ElementsAre(0));
+}
+
 TEST(Membership, ForeignStoresAreRefused) {
   EXPECT_TRUE(
       absl::IsFailedPrecondition(Plan(Current(), {Store("a", kA), Store("b", kC)}).status()));
