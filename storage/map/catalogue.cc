@@ -17,6 +17,7 @@ namespace twofold {
 namespace {
 
 constexpr uint8_t kMaxAckMode = 1;
+constexpr uint8_t kMaxOnSetLoss = 1;
 constexpr uint64_t kMaxVolumeBlocks = kMaxVolumeBytes / kBlockSize;
 
 std::string Text(const Position& position) {
@@ -152,6 +153,9 @@ absl::Status Catalogue::ApplyVolumeCreate(const LogEntry& entry) {
     return Contradiction(entry, absl::StrCat(body.size_bytes, " bytes is no size"));
   }
   if (body.ack > kMaxAckMode) return Contradiction(entry, "unknown mode of acknowledgement");
+  if (body.on_set_loss > kMaxOnSetLoss) {
+    return Contradiction(entry, "unknown way to go on when a set is lost");
+  }
   if (volumes_.size() >= kMaxVolumes) return Contradiction(entry, "too many volumes");
 
   AddTimeline({.id = body.first_timeline,

@@ -3,6 +3,7 @@
 // comes back from its own encoding. Where a checksum stops almost every input it is tried a second
 // time as if it had verified.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -24,7 +25,8 @@ namespace {
 
 void TrySuperblock(absl::string_view input) {
   std::vector<std::byte> block(kBlockSize);
-  std::memcpy(block.data(), input.data(), std::min(input.size(), block.size()));
+  std::copy_n(input.data(), std::min(input.size(), block.size()),
+              reinterpret_cast<char*>(block.data()));
   (void)DecodeSuperblock(block);
   std::memcpy(block.data(), format::kSuperblockMagic.data(), format::kSuperblockMagic.size());
   const boost::endian::little_uint32_t crc(Crc32c(absl::MakeConstSpan(block).subspan(12)));

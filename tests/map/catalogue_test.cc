@@ -88,6 +88,7 @@ TEST(Catalogue, RefusesVolumesThatCannotBe) {
   refuse([](Body& body) { body.size_bytes = 4097; }, "is no size");
   refuse([](Body& body) { body.size_bytes = kMaxVolumeBytes + 4096; }, "is no size");
   refuse([](Body& body) { body.ack = 2; }, "acknowledgement");
+  refuse([](Body& body) { body.on_set_loss = 2; }, "when a set is lost");
   refuse([](Body& body) { body.first_timeline = TimelineId(); }, "timeline id 0 is not free");
   refuse([](Body& body) { body.first_timeline = TimelineId(1); }, "timeline id 1 is not free");
   ExpectRefused(history, history.Next(kCatalogueVolume, EntryKind::kVolumeCreate, "?"),
