@@ -350,7 +350,7 @@ Task<void> Store::Stop() {
   pauses_.Cancel();
   apply_due_.Set();
   co_await scope_.Join();
-  ApplyAllCommitted();
+  if (map_ != nullptr) ApplyAllCommitted();  // Opening may have failed before there was one.
   if (map_ != nullptr && log_ != nullptr && appending_ && failed_.ok()) {
     absl::Status status = co_await Checkpoint();
     if (!status.ok()) TF_LOG(WARNING) << place_ << ": no checkpoint at the end: " << status;
