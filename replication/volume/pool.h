@@ -139,6 +139,11 @@ class Pool {
   // kFailedPrecondition while clients are connected, unless `force`, which disconnects them.
   Task<absl::StatusOr<SnapshotInfo>> Rollback(SnapshotName name, bool force);
 
+  // Puts `newcomer`, an empty store, for good in the place of the one configured store that is
+  // neither here nor in-sync (R22), and brings it level in the background. kFailedPrecondition
+  // where there is no such store, or several. Takes `newcomer` over, stopping it on an error.
+  Task<absl::Status> ReplaceSet(std::unique_ptr<Replica> newcomer);
+
   PoolInfo Info() const;
 
   // Every set in use was looked after once more, and what failed is dropped or about to be. The

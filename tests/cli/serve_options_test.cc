@@ -121,6 +121,8 @@ TEST(ServeOptions, AreChecked) {
   EXPECT_THAT(error([](ServeOptions& o) { o.memory_bytes = 1 << 20; }), HasSubstr("from 128M"));
   EXPECT_THAT(error([](ServeOptions& o) { o.map_cache_bytes = 1; }), HasSubstr("--map-cache"));
   EXPECT_THAT(error([](ServeOptions& o) { o.log_level = "loud"; }), HasSubstr("loud"));
+  EXPECT_THAT(error([](ServeOptions& o) { o.force_stale = "c"; }), HasSubstr("--force-stale c"));
+  EXPECT_THAT(error([](ServeOptions& o) { o.replace = "c"; }), HasSubstr("--replace c"));
   EXPECT_THAT(error([](ServeOptions& o) { o.control = std::string(200, 'x'); }),
               HasSubstr("longer than"));
 }

@@ -216,6 +216,34 @@ def main():
         check(checksum(pool, "vol@alone") == sum_alone, "a snapshot changed")
         pool.stop()
 
+        # ---- A new disk takes its place, and then set b is lost as well ----
+        pool.sets["a"] = os.path.join(pool.directory, "new-disk")
+        os.mkdir(pool.sets["a"])
+        with open(os.path.join(pool.sets["a"], "letter"), "w") as letter:
+            letter.write("dear diary")
+        check("letter" in refused(pool, "--replace", "a"), "a disk that is in use was taken")
+        os.remove(os.path.join(pool.sets["a"], "letter"))
+        pool.serve_arguments = ["--replace", "a"]
+        pool.start()
+        load = Load(pool, acked, SEED + 3)
+        load.start()
+        wait_until(lambda: status(pool)["state"] == "healthy", "the new disk to be filled", 60)
+        load.stop()
+        check(load.error is None, "a write failed while a new disk was filled: %s" % load.error)
+        pool.stop()
+        pool.compare_sets()
+        pool.start()  # --replace is still there, and does nothing more
+        check(states(pool) == {"a": "in-sync", "b": "in-sync"}, "states: %s" % states(pool))
+        pool.stop()
+        pool.serve_arguments = []
+        shutil.rmtree(pool.sets["b"])
+        pool.start()
+        check(states(pool) == {"a": "in-sync", "b": "missing"}, "states: %s" % states(pool))
+        verify(pool, acked)
+        check(checksum(pool, "vol@before") == sum_before, "a snapshot changed")
+        check(checksum(pool, "vol@alone") == sum_alone, "a snapshot changed")
+        pool.stop()
+
         # ---- The witness is lost ----
         shutil.rmtree(pool.witness)
         refused(pool)

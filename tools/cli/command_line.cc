@@ -248,6 +248,11 @@ class Grammar {
             "Open with this set although it lacks acknowledged writes, which are given up; "
             "only when the other set is lost for good. Says first what that loses")
         ->type_name("SET");
+    serve
+        ->add_option("--replace", serve_.replace,
+                     "This set is lost for good: make an empty store in its new --set directories, "
+                     "which takes its place and is brought level")
+        ->type_name("SET");
     serve->add_flag("--yes", serve_.yes, "Answer the question of --force-stale with yes");
   }
   absl::StatusOr<Command> MakeServe() {

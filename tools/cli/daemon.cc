@@ -19,6 +19,7 @@
 #include "storage/runtime/executor.h"
 #include "storage/runtime/sync.h"
 #include "storage/store/directory_store.h"
+#include "tools/cli/replacement.h"
 #include "tools/control/api.h"
 #include "tools/nbd/exports.h"
 
@@ -73,6 +74,7 @@ Task<absl::Status> Daemon::OpenSet(size_t index) {
   TF_CO_RETURN_IF_ERROR(Annotate(store.status(), what));
   const Superblock& superblock = (*store)->superblock();
   segments_ += superblock.max_segments;
+  if (set.name != settings_.replace) layout_ = superblock;
   const std::string found = superblock.set_name;
   replicas_[index] = std::make_unique<LocalReplica>(*std::move(store));
   if (found == set.name) co_return absl::OkStatus();
@@ -111,6 +113,44 @@ Task<absl::Status> Daemon::OpenSets() {
   co_return absl::OkStatus();
 }
 
+std::unique_ptr<Replica> Daemon::TakeReplica(const std::string& set_name) {
+  for (std::unique_ptr<Replica>& replica : replicas_) {
+    if (replica->set_name() != set_name) continue;
+    std::unique_ptr<Replica> taken = std::move(replica);
+    std::erase(replicas_, nullptr);
+    return taken;
+  }
+  return nullptr;
+}
+
+Task<absl::StatusOr<std::unique_ptr<Replica>>> Daemon::FindNewcomer() {
+  const auto set =
+      std::find_if(settings_.sets.begin(), settings_.sets.end(),
+                   [this](const SetSpec& spec) { return spec.name == settings_.replace; });
+  std::unique_ptr<Replica> found = TakeReplica(set->name);
+  if (found != nullptr) {
+    absl::StatusOr<Membership> membership = co_await witness_->Read();
+    const bool member =
+        !membership.ok() || std::count(membership->configured.begin(), membership->configured.end(),
+                                       found->store_id()) > 0;
+    if (!member) {
+      absent_.push_back({set->name, found->place(), "it is being replaced"});
+      co_return found;
+    }
+    TF_LOG(WARNING) << "--replace " << set->name << " is not needed: the store in "
+                    << found->place() << " is a member of the pool";
+    replicas_.push_back(std::move(found));
+    co_return nullptr;
+  }
+  StoreOptions options;
+  options.map_cache_bytes = settings_.map_cache_bytes;
+  absl::StatusOr<std::unique_ptr<Store>> store =
+      co_await MakeReplacement(parts_.poller, parts_.offload, *set, layout_, options);
+  TF_CO_RETURN_IF_ERROR(Annotate(store.status(), absl::StrCat("--replace ", set->name)));
+  segments_ += layout_.max_segments;
+  co_return std::make_unique<LocalReplica>(*std::move(store));
+}
+
 Task<absl::Status> Daemon::OpenPool() {
   absl::StatusOr<std::unique_ptr<FileWitness>> witness =
       co_await FileWitness::Open(settings_.witness, parts_.offload);
@@ -119,7 +159,15 @@ Task<absl::Status> Daemon::OpenPool() {
 
   absl::Status status = co_await OpenSets();
   TF_CO_RETURN_IF_ERROR(status);
-  TF_CO_RETURN_IF_ERROR(CheckFileLimit());
+  std::unique_ptr<Replica> newcomer;
+  if (!settings_.replace.empty()) {
+    absl::StatusOr<std::unique_ptr<Replica>> found = co_await FindNewcomer();
+    TF_CO_RETURN_IF_ERROR(found);
+    newcomer = *std::move(found);
+  }
+  status = CheckFileLimit();
+  if (!status.ok() && newcomer != nullptr) co_await newcomer->Stop();
+  TF_CO_RETURN_IF_ERROR(status);
 
   Pool::Parts pool_parts{.replicas = std::move(replicas_),
                          .witness = std::move(witness_),
@@ -131,8 +179,13 @@ Task<absl::Status> Daemon::OpenPool() {
   absl::StatusOr<std::unique_ptr<Pool>> pool = co_await Pool::Attach(std::move(pool_parts));
   // On an error the pool has closed its parts.
   replicas_.clear();
+  if (!pool.ok() && newcomer != nullptr) co_await newcomer->Stop();
   TF_CO_RETURN_IF_ERROR(pool);
   pool_ = *std::move(pool);
+  if (newcomer != nullptr) {
+    status = co_await pool_->ReplaceSet(std::move(newcomer));
+    TF_CO_RETURN_IF_ERROR(Annotate(status, absl::StrCat("--replace ", settings_.replace)));
+  }
   info_.started = Executor::Current().WallNow();
   co_return absl::OkStatus();
 }

@@ -18,6 +18,7 @@
 #include "replication/volume/pool.h"
 #include "storage/io/network.h"
 #include "storage/io/uring_poller.h"
+#include "storage/log/superblock.h"
 #include "storage/runtime/offload.h"
 #include "storage/runtime/task.h"
 #include "tools/cli/serve_options.h"
@@ -60,6 +61,10 @@ class Daemon {
  private:
   Task<absl::Status> OpenSet(size_t index);
   Task<absl::Status> OpenSets();
+  // For --replace: the store that takes the place of the lost one, made or, after a crash, found.
+  // Null where the set is no newcomer.
+  Task<absl::StatusOr<std::unique_ptr<Replica>>> FindNewcomer();
+  std::unique_ptr<Replica> TakeReplica(const std::string& set_name);
   Task<void> CloseUnattached();
   absl::Status CheckFileLimit() const;
   Task<control::Answer> Answer(control::Request request);
@@ -73,6 +78,7 @@ class Daemon {
   std::vector<AbsentSet> absent_;
   std::unique_ptr<Witness> witness_;
   uint64_t segments_ = 0;  // of all stores: each may be an open file
+  Superblock layout_;      // of a set that is there
 
   std::unique_ptr<Pool> pool_;
   std::unique_ptr<control::Server> control_;

@@ -35,8 +35,6 @@ namespace json = boost::json;
 // Below this many segments of the default size, smaller ones are better.
 constexpr uint64_t kWantedSegments = 64;
 
-std::string NewId() { return absl::StrFormat("%016x%016x", SecureRandom64(), SecureRandom64()); }
-
 // What is to be made.
 struct Plan {
   std::string pool_id;
@@ -194,6 +192,8 @@ absl::Status Init(const InitCommand& init, Console& console) {
 }
 
 }  // namespace
+
+std::string NewId() { return absl::StrFormat("%016x%016x", SecureRandom64(), SecureRandom64()); }
 
 absl::StatusOr<StoreLayout> PlanStore(uint64_t usable_bytes, uint64_t segment_bytes) {
   StoreLayout layout;

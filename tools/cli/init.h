@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -26,6 +27,9 @@ struct StoreLayout {
 // where that is 0 the default, halved while the store would have fewer than 64 of them.
 // kResourceExhausted where fewer than kMinStoreSegments fit.
 absl::StatusOr<StoreLayout> PlanStore(uint64_t usable_bytes, uint64_t segment_bytes);
+
+// A new id of a pool or a store.
+std::string NewId();
 
 inline constexpr uint64_t kMinStoreSegments = 8;
 

@@ -30,6 +30,15 @@ absl::StatusOr<size_t> CheckBytes(absl::string_view name, std::optional<uint64_t
   return static_cast<size_t>(bytes);
 }
 
+absl::Status CheckNamed(const std::vector<SetSpec>& sets, const char* option,
+                        const std::string& name) {
+  const bool known = std::any_of(sets.begin(), sets.end(),
+                                 [&name](const SetSpec& set) { return set.name == name; });
+  if (name.empty() || known) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(option, " ", name, " names a set that --set does not"));
+}
+
 }  // namespace
 
 ServeOptions Merge(ServeOptions command_line, ServeOptions config) {
@@ -41,6 +50,7 @@ ServeOptions Merge(ServeOptions command_line, ServeOptions config) {
   if (command_line.map_cache_bytes) config.map_cache_bytes = command_line.map_cache_bytes;
   config.new_witness = command_line.new_witness;
   config.force_stale = std::move(command_line.force_stale);
+  config.replace = std::move(command_line.replace);
   config.yes = command_line.yes;
   if (!command_line.log_level.empty()) config.log_level = std::move(command_line.log_level);
   return config;
@@ -75,14 +85,10 @@ absl::StatusOr<ServeSettings> ResolveServeOptions(const ServeOptions& options) {
   }
   settings.new_witness = options.new_witness;
   settings.force_stale = options.force_stale;
+  settings.replace = options.replace;
   settings.yes = options.yes;
-  const bool known =
-      std::any_of(settings.sets.begin(), settings.sets.end(),
-                  [&options](const SetSpec& set) { return set.name == options.force_stale; });
-  if (!options.force_stale.empty() && !known) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--force-stale ", options.force_stale, " names a set that --set does not"));
-  }
+  TF_RETURN_IF_ERROR(CheckNamed(settings.sets, "--force-stale", options.force_stale));
+  TF_RETURN_IF_ERROR(CheckNamed(settings.sets, "--replace", options.replace));
   return settings;
 }
 

@@ -28,6 +28,7 @@ struct ServeOptions {
   // For bad days, of the command line only.
   bool new_witness = false;
   std::string force_stale;  // a set's name
+  std::string replace;      // a set's name
   bool yes = false;
 };
 
@@ -42,6 +43,7 @@ struct ServeSettings {
   LogLevel log_level = LogLevel::kInfo;
   bool new_witness = false;
   std::string force_stale;
+  std::string replace;
   bool yes = false;
 };
 
