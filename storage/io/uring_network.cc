@@ -112,10 +112,12 @@ class UringConnection final : public Connection {
       msghdr message{};
       message.msg_iov = pieces.data();
       message.msg_iovlen = pieces.size();
-      const int32_t result = co_await UringOp(poller_, [&](io_uring_sqe* sqe) {
+      const auto prepare = [&](io_uring_sqe* sqe) {
         // MSG_WAITALL lets the kernel go on after a short send by itself.
         io_uring_prep_sendmsg(sqe, fd_.get(), &message, MSG_NOSIGNAL | MSG_WAITALL);
-      });
+      };
+      // The peer goes to work on it while the rest of the turn runs here.
+      const int32_t result = co_await UringOp(poller_, prepare, Submission::kAtOnce);
       if (result >= 0) {
         transient_errors = 0;
         pieces = Advance(pieces, static_cast<size_t>(result));
