@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "storage/base/bytes.h"
 #include "storage/base/check.h"
 #include "storage/base/crc32c.h"
@@ -25,13 +26,12 @@
 #include "storage/base/prng.h"
 #include "storage/runtime/executor.h"
 #include "storage/runtime/task_scope.h"
-#include "storage/store/inspect.h"
 #include "storage/store/store.h"
-#include "tests/sim/sim_block_device.h"
 #include "tests/sim/sim_disk.h"
 #include "tests/sim/sim_metadata_store.h"
 #include "tests/sim/sim_poller.h"
 #include "tests/sim/store_model.h"
+#include "tests/sim/store_world.h"
 
 namespace twofold {
 
@@ -52,19 +52,10 @@ class StoreDriver {
   bool damaged() const { return damaged_; }
 
   Task<void> Format(uint64_t max_segments) {
-    auto device = co_await sim::SimBlockDevice::Open(poller_, disk_);
-    Superblock superblock;
-    superblock.pool_id = "11111111111111111111111111111111";
-    superblock.store_id = "22222222222222222222222222222222";
-    superblock.set_name = "a";
-    superblock.segment_bytes = kMinSegmentBytes;
-    superblock.max_segments = max_segments;
-    superblock.disk_ids.assign(1, superblock.store_id);
-    std::vector<BlockDevice*> devices;  // g++ 12 takes no braced list in an awaited call
-    devices.push_back(device->get());
-    const absl::Status status = co_await FormatStore(devices, superblock);
+    sim::StoreShape shape;
+    shape.segments = max_segments;
+    const absl::Status status = co_await sim::FormatStoreOn(&poller_, &disk_, shape);
     TF_CHECK_OK(status);
-    co_await (*device)->Close();
   }
 
   // Opens, attaches, and checks everything. Without success only where the disk was damaged.
@@ -97,11 +88,8 @@ class StoreDriver {
     TF_CHECK(!open());
     store_ = co_await OpenStore(/*read_only=*/true);
     if (!open()) co_return;
-    const auto report = co_await VerifyStore(*store_, nullptr);
-    if (!damaged_) {
-      TF_CHECK_OK(report.status());
-      for (const std::string& problem : report->problems) TF_CHECK(false) << problem;
-    }
+    const std::vector<std::string> problems = co_await sim::ProblemsOf(store_.get());
+    TF_CHECK(problems.empty() || damaged_) << absl::StrJoin(problems, "\n");
     co_await Stop();
   }
 
@@ -194,16 +182,8 @@ class StoreDriver {
 
  private:
   Task<std::unique_ptr<Store>> OpenStore(bool read_only) {
-    auto device = co_await sim::SimBlockDevice::Open(poller_, disk_);
-    TF_CHECK_OK(device.status());
-    StoreParts parts;
-    parts.devices.push_back(*std::move(device));
-    parts.metadata = metadata_.Open();
-    StoreOptions options;
-    options.map_cache_bytes = 1 << (12 + random_.Uniform(8));
-    options.checkpoint_entries = 20 + random_.Uniform(200);
-    options.read_only = read_only;
-    auto store = co_await Store::Open(std::move(parts), options);
+    const StoreOptions options = sim::RandomStoreOptions(random_, read_only);
+    auto store = co_await sim::OpenStoreOn(&poller_, &disk_, &metadata_, options);
     TF_CHECK(store.ok() || damaged_) << store.status();
     if (!store.ok()) co_return nullptr;
     co_return *std::move(store);

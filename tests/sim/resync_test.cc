@@ -9,7 +9,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -37,13 +36,12 @@
 #include "storage/runtime/cancel.h"
 #include "storage/runtime/executor.h"
 #include "storage/runtime/task_scope.h"
-#include "storage/store/inspect.h"
 #include "storage/store/store.h"
 #include "tests/replication/sim_witness.h"
-#include "tests/sim/sim_block_device.h"
 #include "tests/sim/sim_disk.h"
 #include "tests/sim/sim_metadata_store.h"
 #include "tests/sim/sim_poller.h"
+#include "tests/sim/store_world.h"
 
 namespace twofold {
 namespace {
@@ -71,33 +69,16 @@ class Node {
         metadata_(seed, {}) {}
 
   Task<void> Format() {
-    auto device = co_await sim::SimBlockDevice::Open(poller_, disk_);
-    Superblock superblock;
-    superblock.pool_id = std::string(32, '1');
-    superblock.store_id = std::string(32, name_[0]);
-    superblock.set_name = name_;
-    superblock.segment_bytes = kMinSegmentBytes;
-    superblock.max_segments = 48;
-    superblock.disk_ids.assign(1, superblock.store_id);
-    std::vector<BlockDevice*> devices;
-    devices.push_back(device->get());
-    const absl::Status status = co_await FormatStore(devices, superblock);
+    sim::StoreShape shape;
+    shape.segments = 48;
+    const absl::Status status = co_await sim::FormatStoreOn(&poller_, &disk_, shape);
     EXPECT_TRUE(status.ok()) << status;
-    co_await (*device)->Close();
   }
 
   Task<bool> Open(bool read_only) {
     crashed_ = false;
-    auto device = co_await sim::SimBlockDevice::Open(poller_, disk_);
-    EXPECT_TRUE(device.ok()) << device.status();
-    StoreParts parts;
-    parts.devices.push_back(*std::move(device));
-    parts.metadata = metadata_.Open();
-    StoreOptions options;
-    options.map_cache_bytes = 1 << (12 + random_.Uniform(8));
-    options.checkpoint_entries = 20 + random_.Uniform(300);
-    options.read_only = read_only;
-    auto store = co_await Store::Open(std::move(parts), options);
+    const StoreOptions options = sim::RandomStoreOptions(random_, read_only);
+    auto store = co_await sim::OpenStoreOn(&poller_, &disk_, &metadata_, options);
     EXPECT_TRUE(store.ok()) << name_ << ": " << store.status();
     if (!store.ok()) co_return false;
     store_ = store->get();
@@ -122,11 +103,8 @@ class Node {
   Task<void> Inspect() {
     const bool opened = co_await Open(/*read_only=*/true);
     if (opened) {
-      const auto report = co_await VerifyStore(*store_, nullptr);
-      EXPECT_TRUE(report.ok()) << report.status();
-      if (report.ok()) {
-        for (const std::string& problem : report->problems) ADD_FAILURE() << name_ << problem;
-      }
+      const std::vector<std::string> problems = co_await sim::ProblemsOf(store_);
+      for (const std::string& problem : problems) ADD_FAILURE() << name_ << ": " << problem;
     }
     co_await Close();
   }
@@ -670,16 +648,10 @@ class World {
   std::map<std::pair<TimelineId, Position>, View> old_;  // by the pin that should keep it
 };
 
-// How many seeds: TWOFOLD_SEEDS for a campaign, TWOFOLD_SEED for a single one.
-uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
-
 TEST(Resync, MakesAStaleCopyEqualThroughCrashes) {
   SetLogLevel(LogLevel::kError);
-  const uint64_t first = FromEnvironment("TWOFOLD_SEED", 1);
-  const uint64_t count = FromEnvironment("TWOFOLD_SEEDS", 60);
+  const uint64_t first = sim::FromEnvironment("TWOFOLD_SEED", 1);
+  const uint64_t count = sim::FromEnvironment("TWOFOLD_SEEDS", 60);
   uint64_t crashes = 0;
   uint64_t resumed = 0;
   for (uint64_t seed = first; seed < first + count && !HasFailure(); ++seed) {

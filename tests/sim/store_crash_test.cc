@@ -9,7 +9,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -27,13 +26,12 @@
 #include "storage/runtime/cancel.h"
 #include "storage/runtime/executor.h"
 #include "storage/runtime/task_scope.h"
-#include "storage/store/inspect.h"
 #include "storage/store/store.h"
-#include "tests/sim/sim_block_device.h"
 #include "tests/sim/sim_disk.h"
 #include "tests/sim/sim_metadata_store.h"
 #include "tests/sim/sim_poller.h"
 #include "tests/sim/store_model.h"
+#include "tests/sim/store_world.h"
 
 namespace twofold {
 namespace {
@@ -68,19 +66,10 @@ class World {
 
  private:
   Task<void> Format() {
-    auto device = co_await sim::SimBlockDevice::Open(poller_, disk_);
-    Superblock superblock;
-    superblock.pool_id = "11111111111111111111111111111111";
-    superblock.store_id = "22222222222222222222222222222222";
-    superblock.set_name = "a";
-    superblock.segment_bytes = kMinSegmentBytes;
-    superblock.max_segments = 12;
-    superblock.disk_ids.assign(1, superblock.store_id);
-    std::vector<BlockDevice*> devices;  // g++ 12 takes no braced list in an awaited call
-    devices.push_back(device->get());
-    const absl::Status status = co_await FormatStore(devices, superblock);
+    sim::StoreShape shape;
+    shape.segments = 12;
+    const absl::Status status = co_await sim::FormatStoreOn(&poller_, &disk_, shape);
     EXPECT_TRUE(status.ok()) << status;
-    co_await (*device)->Close();
   }
 
   // One life of the store: open, check, work, and die (or stop, when it is the last).
@@ -111,16 +100,8 @@ class World {
   }
 
   Task<bool> Open(bool read_only) {
-    auto device = co_await sim::SimBlockDevice::Open(poller_, disk_);
-    EXPECT_TRUE(device.ok()) << device.status();
-    StoreParts parts;
-    parts.devices.push_back(*std::move(device));
-    parts.metadata = metadata_.Open();
-    StoreOptions options;
-    options.map_cache_bytes = 1 << (12 + random_.Uniform(8));
-    options.checkpoint_entries = 20 + random_.Uniform(200);
-    options.read_only = read_only;
-    auto store = co_await Store::Open(std::move(parts), options);
+    const StoreOptions options = sim::RandomStoreOptions(random_, read_only);
+    auto store = co_await sim::OpenStoreOn(&poller_, &disk_, &metadata_, options);
     EXPECT_TRUE(store.ok()) << store.status();
     if (!store.ok()) co_return false;
     store_ = *std::move(store);
@@ -252,10 +233,8 @@ class World {
   }
 
   Task<void> CheckWhole() {
-    const auto report = co_await VerifyStore(*store_, nullptr);
-    EXPECT_TRUE(report.ok()) << report.status();
-    if (!report.ok()) co_return;
-    for (const std::string& problem : report->problems) ADD_FAILURE() << problem;
+    const std::vector<std::string> problems = co_await sim::ProblemsOf(store_.get());
+    for (const std::string& problem : problems) ADD_FAILURE() << problem;
   }
 
   void Crash() {
@@ -405,16 +384,10 @@ class World {
   bool cleaned_ = false;  // in this life
 };
 
-// How many seeds: TWOFOLD_SEEDS for a campaign, TWOFOLD_SEED for a single one.
-uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
-
 TEST(StoreCrash, KeepsEveryAcknowledgedEntryAndEverySnapshot) {
   SetLogLevel(LogLevel::kError);
-  const uint64_t first = FromEnvironment("TWOFOLD_SEED", 1);
-  const uint64_t count = FromEnvironment("TWOFOLD_SEEDS", 300);
+  const uint64_t first = sim::FromEnvironment("TWOFOLD_SEED", 1);
+  const uint64_t count = sim::FromEnvironment("TWOFOLD_SEEDS", 300);
   Probes probes;
   for (uint64_t seed = first; seed < first + count && !HasFailure(); ++seed) {
     SCOPED_TRACE(absl::StrCat("TWOFOLD_SEED=", seed, " TWOFOLD_SEEDS=1"));

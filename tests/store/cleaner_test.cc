@@ -17,12 +17,11 @@
 #include "storage/map/catalogue_codec.h"
 #include "storage/runtime/executor.h"
 #include "storage/runtime/task_scope.h"
-#include "storage/store/inspect.h"
 #include "storage/store/store.h"
-#include "tests/sim/sim_block_device.h"
 #include "tests/sim/sim_disk.h"
 #include "tests/sim/sim_metadata_store.h"
 #include "tests/sim/sim_poller.h"
+#include "tests/sim/store_world.h"
 
 namespace twofold {
 namespace {
@@ -42,30 +41,16 @@ class CleanerTest : public ::testing::Test {
   ~CleanerTest() override { Close(); }
 
   Task<void> Format() {
-    auto device = co_await sim::SimBlockDevice::Open(poller_, disk_);
-    Superblock superblock;
-    superblock.pool_id = std::string(32, '1');
-    superblock.store_id = std::string(32, '2');
-    superblock.set_name = "a";
-    superblock.segment_bytes = kMinSegmentBytes;
-    superblock.max_segments = 16;
-    superblock.disk_ids.assign(1, superblock.store_id);
-    std::vector<BlockDevice*> devices;
-    devices.push_back(device->get());
-    const absl::Status status = co_await FormatStore(devices, superblock);
+    const sim::StoreShape shape;
+    const absl::Status status = co_await sim::FormatStoreOn(&poller_, &disk_, shape);
     EXPECT_TRUE(status.ok()) << status;
-    co_await (*device)->Close();
   }
 
   void Open(bool read_only = false) { executor_.Run(OpenTask(read_only)); }
   Task<void> OpenTask(bool read_only) {
-    auto device = co_await sim::SimBlockDevice::Open(poller_, disk_);
-    StoreParts parts;
-    parts.devices.push_back(*std::move(device));
-    parts.metadata = metadata_.Open();
     StoreOptions options;
     options.read_only = read_only;
-    auto store = co_await Store::Open(std::move(parts), options);
+    auto store = co_await sim::OpenStoreOn(&poller_, &disk_, &metadata_, options);
     EXPECT_TRUE(store.ok()) << store.status();
     if (!store.ok()) co_return;
     store_ = *std::move(store);
@@ -93,10 +78,8 @@ class CleanerTest : public ::testing::Test {
     Open();
   }
   Task<void> VerifyTask() {
-    const auto report = co_await VerifyStore(*store_, nullptr);
-    EXPECT_TRUE(report.ok()) << report.status();
-    if (!report.ok()) co_return;
-    for (const std::string& problem : report->problems) ADD_FAILURE() << problem;
+    const std::vector<std::string> problems = co_await sim::ProblemsOf(store_.get());
+    for (const std::string& problem : problems) ADD_FAILURE() << problem;
   }
 
   Task<void> Append(VolumeId volume, LogEntry entry, std::vector<uint64_t> values) {
