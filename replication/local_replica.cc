@@ -49,6 +49,7 @@ ReplicaStatus LocalReplica::status() const {
   status.free_segments = usage.free_segments;
   status.incarnation = store_->superblock().incarnation;
   status.bad_blocks_seen = store_->bad_blocks_seen();
+  status.damage = store_->damage_list().Report();
   return status;
 }
 

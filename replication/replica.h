@@ -23,6 +23,7 @@
 #include "storage/map/resync_plan.h"
 #include "storage/runtime/task.h"
 #include "storage/store/checkpoint_record.h"
+#include "storage/store/damage_list.h"
 #include "storage/store/room.h"
 #include "storage/store/tail_entry.h"
 
@@ -53,6 +54,7 @@ struct ReplicaStatus {
   uint64_t free_segments = 0;
   Incarnation incarnation;
   uint64_t bad_blocks_seen = 0;
+  DamageReport damage;
 };
 
 class Replica {

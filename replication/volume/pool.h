@@ -64,6 +64,7 @@ struct ReplicaInfo {
   uint64_t segments = 0;
   uint64_t incarnation = 0;
   uint64_t bad_blocks_seen = 0;  // CRC failures met since start
+  DamageReport damage;           // found since start, and what became of it
 };
 
 // What is not as it should be while a set is missing (R28).

@@ -79,6 +79,7 @@ ReplicaInfo PoolState::Describe(const Replica& replica) const {
   item.segments = status.segments;
   item.incarnation = status.incarnation.value();
   item.bad_blocks_seen = status.bad_blocks_seen;
+  item.damage = status.damage;
   return item;
 }
 

@@ -39,6 +39,7 @@ inline constexpr size_t kReadySegmentsIdle = 16;    // while nothing is written 
 inline constexpr uint64_t kDevicePieceBytes = uint64_t{128} << 10;
 inline constexpr size_t kMaxMovedEntryBlocks = 128;  // 512 KiB: what others wait behind (M15)
 inline constexpr size_t kMaxIoPieces = 1023;         // iovecs of one write (IOV_MAX less one)
+inline constexpr size_t kMaxDamagedPlaces = 128;     // of a store, remembered; more are counted
 
 // ---- Extent map ---------------------------------------------------------------------------------
 inline constexpr size_t kChunkBlocks = 32;  // 128 KiB of address space in one map entry
@@ -65,6 +66,7 @@ inline constexpr size_t kMaxInFlightPerVolume = 1024;  // requests; further ones
 inline constexpr size_t kStatusStepBlocks = 65'536;    // looked up at a time for a block status
 inline constexpr size_t kMaxReplicas = 8;              // in one pool
 inline constexpr uint64_t kReplicaCheckMs = 1000;      // how often each is looked after
+inline constexpr uint64_t kRepairCheckMs = 500;        // how often damage is looked for
 
 // ---- NBD ----------------------------------------------------------------------------------------
 inline constexpr size_t kMaxNbdRequestBytes = size_t{32} << 20;

@@ -114,6 +114,13 @@ Task<absl::Status> SegmentLog::ReadPayload(LogAddress first, uint32_t count,
       read, absl::StrCat("reading block ", first.block, " of segment ", first.segment.value()));
 }
 
+std::string SegmentLog::Locate(LogAddress address) const {
+  const SegmentFile* file = impl_->files->Find(address.segment);
+  if (file == nullptr) return absl::StrCat("segment ", address.segment.value(), ", without a file");
+  return absl::StrCat(file->device->name(), "/", file->path, " at byte ",
+                      uint64_t{address.block} * kBlockSize);
+}
+
 Task<absl::StatusOr<std::vector<LoggedBatch>>> SegmentLog::ReadSegment(SegmentNumber segment) {
   const SegmentFile* file = impl_->files->Find(segment);
   if (file == nullptr) {

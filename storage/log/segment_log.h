@@ -100,6 +100,9 @@ class SegmentLog {
   // caller while it runs. kDataLoss for a segment that is not there.
   Task<absl::Status> ReadPayload(LogAddress first, uint32_t count, absl::Span<const iovec> pieces);
 
+  // For messages: the file, and the offset of the block in it.
+  std::string Locate(LogAddress address) const;
+
   // Every batch of one segment, by its descriptors (or by the copies at its end, R15), for inspect
   // and rebuild.
   Task<absl::StatusOr<std::vector<LoggedBatch>>> ReadSegment(SegmentNumber segment);

@@ -318,7 +318,7 @@ Task<absl::Status> Store::MoveGroup(MovedBlocks group, std::vector<uint32_t> crc
                          " fails its checksum, at block ", piece.source_block + n));
       }
       ++bad_blocks_seen_;
-      TF_LOG(ERROR) << place_ << ": segment " << group.source << ": " << bad.message();
+      NoteDamage({group.source, piece.source_block + n}, 1, std::string(bad.message()));
       if (!bad_blocks) co_return bad;
       absl::Status fetched = co_await bad_blocks(identity, block);
       TF_CO_RETURN_IF_ERROR(fetched);

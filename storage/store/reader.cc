@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "storage/base/crc32c.h"
 #include "storage/base/limits.h"
-#include "storage/base/log.h"
 #include "storage/base/status_macros.h"
 #include "storage/store/resync_record.h"
 #include "storage/store/segment_pin.h"
@@ -112,18 +111,22 @@ Task<absl::Status> Store::ReadPlaced(Run run, absl::Span<std::byte> into) {
   const iovec piece{into.data(), into.size()};
   absl::Status status =
       co_await log_->ReadPayload(run.address, count, absl::MakeConstSpan(&piece, 1));
-  TF_CO_RETURN_IF_ERROR(Annotate(status, place_));
+  if (!status.ok()) {
+    NoteDamage(run.address, count, std::string(status.message()));
+    co_return Annotate(status, place_);
+  }
+  absl::Status bad;
   for (uint32_t i = 0; i < count; ++i) {
     if (Crc32c(into.subspan(i * kBlockSize, kBlockSize)) == run.block_crcs[i]) continue;
     ++bad_blocks_seen_;
-    const absl::Status bad = absl::DataLossError(
-        absl::StrCat("set ", superblock_.set_name, " (", place_, "): block ",
-                     run.range.first.value() + i, " fails its checksum, in segment ",
-                     run.address.segment.value(), " at block ", run.address.block + i));
-    TF_LOG(ERROR) << bad.message();
-    co_return bad;
+    const LogAddress at{run.address.segment, run.address.block + i};
+    NoteDamage(at, 1, "a block fails its checksum");
+    if (!bad.ok()) continue;
+    bad = absl::DataLossError(absl::StrCat("set ", superblock_.set_name, ": block ",
+                                           run.range.first.value() + i, " fails its checksum, in ",
+                                           log_->Locate(at)));
   }
-  co_return absl::OkStatus();
+  co_return bad;
 }
 
 Task<absl::StatusOr<std::vector<BlockExtent>>> Store::Status(TimelineId timeline, Position as_of,

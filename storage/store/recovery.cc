@@ -167,10 +167,7 @@ Task<absl::Status> Store::ReplayLog() {
                             [this](const LoggedBatch& batch) { return TakeReplayed(batch); });
   TF_CO_RETURN_IF_ERROR(replayed);
   damage_.insert(damage_.end(), replayed->damage.begin(), replayed->damage.end());
-  for (const LogDamage& damage : damage_) {
-    TF_LOG(WARNING) << place_ << ": segment " << damage.segment << " block " << damage.block << ": "
-                    << damage.what;
-  }
+  NoteDamageFound();
   absl::Status status = co_await TakeReplayedMoves();
   TF_CO_RETURN_IF_ERROR(status);
   if (options_.read_only) co_return absl::OkStatus();

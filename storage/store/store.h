@@ -39,6 +39,7 @@
 #include "storage/runtime/task_scope.h"
 #include "storage/store/checkpoint_record.h"
 #include "storage/store/cleaner.h"
+#include "storage/store/damage_list.h"
 #include "storage/store/room.h"
 #include "storage/store/streams.h"
 #include "storage/store/tail_entry.h"
@@ -185,6 +186,11 @@ class Store {
   };
   const CleaningCounters& cleaning_counters() const { return counters_; }
   uint64_t bad_blocks_seen() const { return bad_blocks_seen_; }
+  // What was met that is damaged: by whatever reads, the scrub, and opening. Every read of payload
+  // through the store notes what is bad by itself; NoteDamage is for who looks at the rest (`count`
+  // 0: the segment's records). damage.cc.
+  const DamageList& damage_list() const { return damage_list_; }
+  void NoteDamage(LogAddress first, uint32_t count, const std::string& what);
   // OK, or why the store takes nothing any more.
   const absl::Status& health() const { return failed_; }
 
@@ -280,6 +286,9 @@ class Store {
   void AppendResyncState(MetadataBatch* batch);
   Task<absl::Status> LoadResyncState();
 
+  // damage.cc
+  void NoteDamageFound();
+
   // reader.cc
   Task<absl::Status> ReadPlaced(Run run, absl::Span<std::byte> into);
   Task<absl::StatusOr<std::vector<Piece>>> LookupPieces(TimelineId timeline, Position as_of,
@@ -309,6 +318,7 @@ class Store {
   bool appending_ = false;
   absl::Status failed_;
   uint64_t bad_blocks_seen_ = 0;
+  DamageList damage_list_;
 
   // Checkpoints.
   CheckpointRecord last_checkpoint_;

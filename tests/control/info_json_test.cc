@@ -109,6 +109,20 @@ TEST(InfoJson, ReadsAStatusBack) {
   replica.set = "a";
   replica.state = "failed";
   replica.reason = "why";
+  replica.damage.found = 3;
+  replica.damage.healed = 1;
+  DamagedPlace place;
+  place.first = {SegmentNumber(7), 12};
+  place.count = 2;
+  place.where = "/a/log/00000006.seg at byte 49152";
+  place.what = "a block fails its checksum";
+  place.seen = 1'764'067'327'000'000'000;
+  place.times = 4;
+  place.why_not = "no other set is in-sync";
+  replica.damage.places.push_back(place);
+  place.healed = place.seen + 1'500'000'000;
+  place.why_not = "";
+  replica.damage.places.push_back(place);
   pool.degraded = DegradedInfo{1'764'067'327'000'000'000, {"b"}, "why", "what", "do"};
   const auto status = DecodeStatus(EncodeStatus(pool, Daemon()));
   ASSERT_TRUE(status.ok()) << status.status();
@@ -116,6 +130,7 @@ TEST(InfoJson, ReadsAStatusBack) {
   EXPECT_EQ(status->pool.buffer_pool_capacity_bytes, uint64_t{1} << 63);
   ASSERT_EQ(status->pool.replicas.size(), 1u);
   EXPECT_EQ(status->pool.replicas[0].reason, "why");
+  EXPECT_EQ(status->pool.replicas[0].damage, replica.damage);
   ASSERT_TRUE(status->pool.degraded.has_value());
   EXPECT_EQ(status->pool.degraded->since, pool.degraded->since);
   EXPECT_EQ(status->pool.degraded->sets, pool.degraded->sets);

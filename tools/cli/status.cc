@@ -16,6 +16,29 @@ std::string Share(uint64_t part, uint64_t whole) {
   return absl::StrFormat("%.1f %%", 100.0 * static_cast<double>(part) / static_cast<double>(whole));
 }
 
+constexpr size_t kPlacesShown = 10;  // of each set; --json has all that are remembered
+
+// What is bad now first, then what was healed; nothing for a set that is whole.
+void PrintDamage(std::ostream& out, const ReplicaInfo& replica) {
+  const DamageReport& damage = replica.damage;
+  if (damage.found == 0) return;
+  out << "\nset " << replica.set << (damage.bad() > 0 ? ": DAMAGED, " : ": ") << damage.found
+      << " damaged places found since the daemon started, " << damage.healed << " healed\n";
+  Table table({{"SEEN"}, {"STATE"}, {"PLACE"}, {"WHAT"}});
+  size_t shown = 0;
+  for (const bool healed : {false, true}) {
+    for (auto place = damage.places.rbegin(); place != damage.places.rend(); ++place) {
+      if ((place->healed != 0) != healed || ++shown > kPlacesShown) continue;
+      std::string what = place->what;
+      if (!place->why_not.empty()) absl::StrAppend(&what, "; not healed: ", place->why_not);
+      table.Add({PresentTime(place->seen),
+                 healed ? absl::StrCat("healed ", PresentTime(place->healed)) : "bad",
+                 Printable(place->where), Printable(what)});
+    }
+  }
+  table.Print(out);
+}
+
 }  // namespace
 
 absl::Status PresentStatus(std::ostream& out, const std::string& body) {
@@ -65,6 +88,7 @@ absl::Status PresentStatus(std::ostream& out, const std::string& body) {
     if (replica.reason.empty()) continue;
     out << "\nset " << replica.set << ": " << Printable(replica.reason) << "\n";
   }
+  for (const ReplicaInfo& replica : pool.replicas) PrintDamage(out, replica);
   return absl::OkStatus();
 }
 

@@ -10,6 +10,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "storage/base/status_macros.h"
+#include "tools/control/damage_json.h"
 #include "tools/control/json_fields.h"
 #include "tools/control/percent.h"
 #include "tools/control/status_codes.h"
@@ -88,7 +89,8 @@ json::object ToJson(const ReplicaInfo& replica) {
           {"segments", replica.segments},
           {"free_segments", replica.free_segments},
           {"incarnation", replica.incarnation},
-          {"bad_blocks_seen", replica.bad_blocks_seen}};
+          {"bad_blocks_seen", replica.bad_blocks_seen},
+          {"damage", DamageToJson(replica.damage)}};
 }
 
 json::value ToJson(const std::optional<DegradedInfo>& degraded) {
@@ -173,7 +175,9 @@ absl::Status FromJson(const json::value& value, ReplicaInfo& replica) {
   replica.free_segments = fields.Uint64("free_segments");
   replica.incarnation = fields.Uint64("incarnation");
   replica.bad_blocks_seen = fields.Uint64("bad_blocks_seen");
-  return fields.status();
+  const json::value* damage = fields.Value("damage");
+  TF_RETURN_IF_ERROR(fields.status());
+  return DamageFromJson(*damage, &replica.damage);
 }
 
 template <typename Info>

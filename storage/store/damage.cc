@@ -1,0 +1,35 @@
+// Remembering what is damaged (P7): damage_list.h.
+#include "absl/strings/str_cat.h"
+#include "storage/base/log.h"
+#include "storage/runtime/executor.h"
+#include "storage/store/store.h"
+
+namespace twofold {
+
+void Store::NoteDamage(LogAddress first, uint32_t count, const std::string& what) {
+  // A device that is gone, or being closed, says nothing of what is on it.
+  if (stopping_ || !failed_.ok()) return;
+  DamagedPlace place;
+  place.first = first;
+  place.count = count;
+  place.where = log_->Locate(first);
+  place.what = what;
+  place.seen = Executor::Current().WallNow();
+  const std::string where = place.where;
+  if (!damage_list_.Note(std::move(place))) return;
+  TF_LOG(ERROR) << "set " << superblock_.set_name << " is DAMAGED: segment " << first.segment
+                << ", block " << first.block << " (" << where << "): " << what;
+}
+
+// What opening has found.
+void Store::NoteDamageFound() {
+  for (const LogDamage& damage : damage_) {
+    if (damage.segment == SegmentNumber()) {
+      TF_LOG(ERROR) << place_ << ": " << damage.what;
+    } else {
+      NoteDamage({damage.segment, damage.block}, 0, damage.what);
+    }
+  }
+}
+
+}  // namespace twofold
