@@ -162,6 +162,9 @@ class StoreDriver {
   // Some sealed segment, if there is one; goes on behind what follows.
   void StartCleaning(uint64_t which) { scope_.Spawn(CleanOne(which)); }
 
+  // The same with a reference pass.
+  void StartReferencePass() { scope_.Spawn(RenewReferences()); }
+
   Task<void> Flush() {
     const absl::Status status = co_await store_->Flush();
     TF_CHECK(status.ok() || damaged_) << status;
@@ -278,6 +281,11 @@ class StoreDriver {
     TF_CHECK(status.ok() || absl::IsFailedPrecondition(status) || absl::IsNotFound(status) ||
              absl::IsResourceExhausted(status) || dying_ || damaged_)
         << status;
+  }
+
+  Task<void> RenewReferences() {
+    const absl::Status status = co_await store_->RenewReferences();
+    TF_CHECK(status.ok() || dying_ || damaged_) << status;
   }
 
   std::map<uint64_t, Model::Snapshot>::const_iterator Choose(uint64_t which) const {

@@ -44,6 +44,7 @@ Task<void> Operation(StoreDriver* driver, ByteReader* input) {
     case 9:
       co_return co_await driver->Flush();
     case 10:
+      if (a % 4 == 3) co_return driver->StartReferencePass();
       co_return co_await driver->Settle();
     case 11:
       co_return co_await driver->Pause(int64_t{10'000} * a + b);
