@@ -9,6 +9,7 @@
 #include "storage/base/check.h"
 #include "storage/map/catalogue.h"
 #include "storage/map/catalogue_codec.h"
+#include "storage/map/resync_plan.h"
 
 namespace twofold {
 namespace {
@@ -60,6 +61,25 @@ void TryApply(EntryKind kind, VolumeId volume, absl::string_view body) {
   TF_CHECK_EQ(decoded->Encode(), after);
 }
 
+// As the goal of a resync, for a copy with little in it and for one without anything. A goal comes
+// from the log, or from another store.
+void TryGoal(const Catalogue& goal) {
+  (void)MakeGoal(goal);
+  for (const Catalogue& copy : {Catalogue(), Small(), goal}) {
+    for (const bool pin : {false, true}) {
+      absl::StatusOr<Catalogue> replay = BeginReplay(copy, goal, pin);
+      if (!replay.ok()) continue;
+      for (const ResyncSpan& span : PlanResync(*replay, goal)) {
+        (void)LeftBy(*replay, goal, span);
+        OpenSpan(&*replay, goal, span);
+        EndSpan(&*replay, goal, span);
+        TF_CHECK_OK(Catalogue::Decode(replay->Encode()).status());
+      }
+      (void)CheckReplay(*replay, goal);
+    }
+  }
+}
+
 void TryWhole(absl::string_view bytes) {
   absl::StatusOr<Catalogue> catalogue = Catalogue::Decode(bytes);
   if (!catalogue.ok()) {
@@ -73,6 +93,7 @@ void TryWhole(absl::string_view bytes) {
   }
   for (const auto& [id, snapshot] : catalogue->snapshots()) catalogue->FreedBySnapshotDelete(id);
   for (const auto& [id, volume] : catalogue->volumes()) catalogue->FreedByVolumeDelete(id);
+  TryGoal(*catalogue);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // What the log keeps on disk: headers, descriptors, trailers, the bodies of its own records, what
-// the cleaner logs. Any bytes: nothing, an error, or something that comes back the same from its
-// own encoding. A checksum stops almost every input, so each record is tried a second time as if it
-// had verified: what is behind the checksum must hold by itself, too.
+// the cleaner and a resync log. Any bytes: nothing, an error, or something that comes back the same
+// from its own encoding. A checksum stops almost every input, so each record is tried a second time
+// as if it had verified: what is behind the checksum must hold by itself, too.
 
 #include <algorithm>
 #include <cstddef>
@@ -17,6 +17,7 @@
 #include "storage/io/aligned_bytes.h"
 #include "storage/log/codec.h"
 #include "storage/map/moved_record.h"
+#include "storage/store/resync_record.h"
 
 namespace twofold {
 namespace {
@@ -149,6 +150,25 @@ void TryBody(const absl::StatusOr<T>& decoded, std::string (*encode)(const T&),
   }
 }
 
+// What was decoded has one encoding from then on, also where the bytes had another.
+template <typename T>
+void TryRecord(const absl::StatusOr<T>& decoded, std::string (*encode)(const T&),
+               absl::StatusOr<T> (*decode)(absl::string_view)) {
+  if (!decoded.ok()) {
+    TF_CHECK(absl::IsDataLoss(decoded.status())) << decoded.status();
+    return;
+  }
+  const absl::StatusOr<T> again = decode(encode(*decoded));
+  TF_CHECK_OK(again.status());
+  TF_CHECK(*again == *decoded);
+}
+
+void TryResyncBodies(absl::string_view text) {
+  TryRecord<VoidBody>(DecodeVoid(text), EncodeVoid, DecodeVoid);
+  TryRecord<std::vector<Run>>(DecodeFillZeros(text), EncodeFillZeros, DecodeFillZeros);
+  TryRecord<ResyncSpan>(DecodeResyncSpan(text), EncodeResyncSpan, DecodeResyncSpan);
+}
+
 }  // namespace
 }  // namespace twofold
 
@@ -162,5 +182,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   twofold::TryCut(text);
   twofold::TryBody(twofold::DecodeMovedBlocks(text), twofold::EncodeMovedBlocks, text);
   twofold::TryBody(twofold::DecodeMovedZeros(text), twofold::EncodeMovedZeros, text);
+  twofold::TryResyncBodies(text);
   return 0;
 }
