@@ -166,6 +166,14 @@ Task<absl::Status> Store::ReplayLog() {
       co_await log_->Replay(last_checkpoint_.replay_from,
                             [this](const LoggedBatch& batch) { return TakeReplayed(batch); });
   TF_CO_RETURN_IF_ERROR(replayed);
+  // The first segment is there, and nothing says where its batches were: that it was empty can't be
+  // told from what was lost.
+  if (last_checkpoint_.number == 0 && replayed->needed_from.batch != BatchNumber(1)) {
+    co_return absl::DataLossError(absl::StrCat(
+        "its map/ is missing or empty, and the beginning of the log is damaged: it starts with "
+        "batch ",
+        replayed->needed_from.batch.value(), ". This copy must be healed from the other set"));
+  }
   damage_.insert(damage_.end(), replayed->damage.begin(), replayed->damage.end());
   NoteDamageFound();
   absl::Status status = co_await TakeReplayedMoves();

@@ -3,7 +3,8 @@
 // hold nothing; and damage of any kind on top, where the input asks for it.
 //
 // Without damage recovery must find every batch that somebody said was durable, nothing torn and
-// nothing dead (R11, R12, R13). With damage it may refuse (kDataLoss); what it hands out is one
+// nothing dead (R11, R12, R13). Where one descriptor is lost that was durable it finds the copy, or
+// refuses (R12, R15). With damage of any kind it may refuse (kDataLoss); what it hands out is one
 // chain of batches that were written. In any case it does the same when it is repeated, and once
 // the log goes on, the next recovery finds what this one found, then the cut, then what was
 // appended.
@@ -49,6 +50,7 @@ class Image {
     LogPosition start;
     LogPosition end;
     std::string descriptor;
+    uint64_t known_durable = 0;
     bool bare = false;
     bool torn = false;
   };
@@ -90,6 +92,7 @@ class Image {
     Batch batch;
     batch.start = end_;
     batch.descriptor.assign(reinterpret_cast<const char*>(buffer_.data()), encoder.used_bytes());
+    batch.known_durable = durable;
     batch.bare = entries.empty() && marks.empty();
     Write(end_.block, AsBytes(batch.descriptor));
     Write(end_.block + encoder.descriptor_blocks(), AsBytes(payload));
@@ -135,6 +138,7 @@ class Image {
                       .last(kBlockSize));
     Write(seal.first_block, AsBytes(copies));
     known_durable_ = std::max(known_durable_, seal.last_batch.value());
+    sealed_up_to_ = seal.last_batch.value();
     sealed_.push_back(identity.segment);
     NextSegment();
     // Nothing is written into a sealed segment: the log ends here where there is no other.
@@ -148,7 +152,7 @@ class Image {
 
   // Loss of power takes a part of a batch that nobody knew to be durable.
   void Tear(uint8_t which, bool payload) {
-    if (known_durable_ >= chain_.size()) return;
+    if (known_durable_ >= chain_.size() || hole_ > 0) return;
     Batch& batch = chain_[known_durable_ + which % (chain_.size() - known_durable_)];
     const auto descriptor_blocks =
         static_cast<uint32_t>((batch.descriptor.size() + kBlockSize - 1) / kBlockSize);
@@ -164,7 +168,7 @@ class Image {
   // from the first torn one on, in any case) is cut off, its heads destroyed (R11); a cut record
   // begins a new segment.
   void DieAndRecover(uint8_t which) {
-    if (identities_.size() == kSlots) return;
+    if (identities_.size() == kSlots || hole_ > 0) return;
     uint64_t keep = known_durable_ + which % (chain_.size() - known_durable_ + 1);
     if (first_torn_ > 0) keep = std::min(keep, first_torn_ - 1);
     while (chain_.size() > keep) {
@@ -176,6 +180,23 @@ class Image {
     first_torn_ = 0;
     incarnation_ = incarnation_.Next();
     OpenSegment();
+  }
+
+  // The descriptor of a batch vanishes that was durable. The writer does not notice.
+  void LoseOne(uint8_t which) {
+    if (hole_ > 0 || first_torn_ > 0 || known_durable_ == 0) return;
+    hole_ = 1 + which % known_durable_;
+    const LogPosition& start = chain_[hole_ - 1].start;
+    disk_.ZeroBlock(PathOf(SlotOf(start.segment)), start.block);
+  }
+  uint64_t hole() const { return hole_; }
+  // Up to which batch everything was durable by what is left to say so.
+  uint64_t KnownDurableByOthers() const {
+    uint64_t known = sealed_up_to_;
+    for (const Batch& batch : chain_) {
+      if (batch.start.batch.value() != hole_) known = std::max(known, batch.known_durable);
+    }
+    return known;
   }
 
  private:
@@ -238,7 +259,9 @@ class Image {
   LogPosition end_{BatchNumber(1), SegmentNumber(1), 1, 0};
   Incarnation incarnation_{1};
   uint64_t known_durable_ = 0;  // what anything on disk says
-  uint64_t first_torn_ = 0;     // 0: none
+  uint64_t sealed_up_to_ = 0;
+  uint64_t first_torn_ = 0;  // 0: none
+  uint64_t hole_ = 0;        // 0: none
   uint64_t copies_bytes_ = 0;
   uint64_t next_seq_ = 1;
   uint64_t next_block_ = 1;
@@ -282,6 +305,9 @@ void Step(sim::SimDisk* disk, Image* image, ByteReader* input) {
     case 14:
       // Without a high bit an input has no damage.
       if (step >= 128) Damage(disk, image, step / 16 + b, a, b);
+      return;
+    case 15:
+      if (step >= 128) image->LoseOne(a);
       return;
     default:
       for (int i = 0; i < 1 + b / 64; ++i) image->Append(a, b % 64);
@@ -351,6 +377,17 @@ void CheckIsOneChain(const Found& found) {
   TF_CHECK(found.replayed->cut == found.batches.back().end);
 }
 
+// Of a log that has lost one descriptor: found again by its copy (R15), or told of (R12); not taken
+// for the end.
+void CheckMissedNone(const Image& image, const Found& found) {
+  if (!found.replayed.ok()) return;
+  // Only who asks for the beginning can tell that it is missing.
+  if (found.replayed->needed_from.batch != BatchNumber(1)) return;
+  TF_CHECK_GE(found.batches.size(), image.KnownDurableByOthers());
+  if (found.batches.size() < image.hole()) return;
+  TF_CHECK(!found.replayed->damage.empty());
+}
+
 // Of a log that nothing but deaths has happened to.
 void CheckFoundAll(const Image& image, const Found& found) {
   TF_CHECK_OK(found.replayed.status());
@@ -414,7 +451,8 @@ Task<void> Recover(sim::SimPoller* poller, sim::SimDisk* disk, Image* image, uin
       TF_CHECK(batches.ok() || absl::IsDataLoss(batches.status())) << batches.status();
     }
     first = co_await log.Replay(from);
-    if (!image->damaged()) CheckFoundAll(*image, first);
+    if (!image->damaged() && image->hole() == 0) CheckFoundAll(*image, first);
+    if (!image->damaged() && image->hole() > 0) CheckMissedNone(*image, first);
     const Found again = co_await log.Replay(from);
     TF_CHECK_EQ(first.replayed.status(), again.replayed.status());
     TF_CHECK_EQ(first.batches.size(), again.batches.size());

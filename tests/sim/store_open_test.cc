@@ -1,7 +1,13 @@
-// What opening a store costs.
+// What opening a store costs, and what it must refuse.
 #include <gtest/gtest.h>
 
+#include "storage/base/limits.h"
+#include "storage/runtime/executor.h"
 #include "tests/fuzz/store_driver.h"
+#include "tests/sim/sim_disk.h"
+#include "tests/sim/sim_metadata_store.h"
+#include "tests/sim/sim_poller.h"
+#include "tests/sim/store_world.h"
 
 namespace twofold {
 namespace {
@@ -48,6 +54,38 @@ Task<void> CrashAgainAndAgain(StoreDriver* driver) {
 TEST(StoreOpen, OpensAgainAndAgainWithAnUncommittedTail) {
   StoreDriver driver(1);
   driver.executor().Run(CrashAgainAndAgain(&driver));
+}
+
+// The map is gone, and with the first segment's descriptor and its copy the beginning of the log:
+// what follows is not all there was (found by tests/fuzz/log_recovery_fuzz).
+Task<void> LoseMapAndBeginning(sim::SimPoller* poller, sim::SimDisk* disk) {
+  const sim::StoreShape shape;
+  absl::Status status = co_await sim::FormatStoreOn(poller, disk, shape);
+  EXPECT_TRUE(status.ok()) << status;
+  sim::SimMetadataDisk metadata(1, {});
+  for (uint64_t generation = 1; generation <= 2; ++generation) {
+    const StoreOptions options;
+    const auto store = co_await sim::OpenStoreOn(poller, disk, &metadata, options);
+    EXPECT_TRUE(store.ok()) << store.status();
+    if (!store.ok()) co_return;
+    status = co_await (*store)->Seal(Generation(generation));
+    EXPECT_TRUE(status.ok()) << status;
+    co_await (*store)->Stop();
+  }
+  disk->ZeroBlock("log/00000000.seg", 1);
+  disk->ZeroBlock("log/00000000.seg", kMinSegmentBytes / kBlockSize - 1);
+  sim::SimMetadataDisk empty(1, {});
+  const StoreOptions options;
+  const auto store = co_await sim::OpenStoreOn(poller, disk, &empty, options);
+  EXPECT_TRUE(absl::IsDataLoss(store.status())) << store.status();
+  if (store.ok()) co_await (*store)->Stop();
+}
+
+TEST(StoreOpen, RefusesALogWithoutItsBeginningWhereTheMapIsLost) {
+  sim::SimPoller poller(1);
+  Executor executor(poller);
+  sim::SimDisk disk("a");
+  executor.Run(LoseMapAndBeginning(&poller, &disk));
 }
 
 }  // namespace
