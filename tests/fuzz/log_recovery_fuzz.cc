@@ -377,13 +377,23 @@ void CheckIsOneChain(const Found& found) {
   TF_CHECK(found.replayed->cut == found.batches.back().end);
 }
 
+// What holds nothing, at the end, may be cut away, durable or not.
+size_t WithoutBareEnd(const Image& image, size_t batches) {
+  const std::vector<Image::Batch>& chain = image.chain();
+  while (batches > 0 && chain[batches - 1].bare &&
+         !image.sealed(chain[batches - 1].start.segment)) {
+    --batches;
+  }
+  return batches;
+}
+
 // Of a log that has lost one descriptor: found again by its copy (R15), or told of (R12); not taken
 // for the end.
 void CheckMissedNone(const Image& image, const Found& found) {
   if (!found.replayed.ok()) return;
   // Only who asks for the beginning can tell that it is missing.
   if (found.replayed->needed_from.batch != BatchNumber(1)) return;
-  TF_CHECK_GE(found.batches.size(), image.KnownDurableByOthers());
+  TF_CHECK_GE(found.batches.size(), WithoutBareEnd(image, image.KnownDurableByOthers()));
   if (found.batches.size() < image.hole()) return;
   TF_CHECK(!found.replayed->damage.empty());
 }
@@ -395,13 +405,8 @@ void CheckFoundAll(const Image& image, const Found& found) {
   const std::vector<Image::Batch>& chain = image.chain();
   size_t intact = 0;
   while (intact < chain.size() && !chain[intact].torn) ++intact;
-  // What holds nothing, at the end, may be cut away.
-  size_t least = intact;
-  while (least > 0 && chain[least - 1].bare && !image.sealed(chain[least - 1].start.segment)) {
-    --least;
-  }
   TF_CHECK_LE(found.batches.size(), intact);
-  TF_CHECK_GE(found.batches.size(), least);
+  TF_CHECK_GE(found.batches.size(), WithoutBareEnd(image, intact));
   for (size_t i = 0; i < found.batches.size(); ++i) {
     TF_CHECK(found.batches[i].start == chain[i].start);
     TF_CHECK(found.batches[i].end == chain[i].end);

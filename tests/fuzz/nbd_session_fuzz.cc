@@ -263,9 +263,10 @@ class Script {
     switch (step % 16) {
       case 12:
         for (auto& client : clients_) client->TakeAnswers();
-        return world_.Sleep(int64_t{1000} * (a * 16 + b));
+        return step >= 128 ? SleepLong(a) : world_.Sleep(int64_t{1000} * (a * 16 + b));
       case 13:
-        return b % 4 == 0 ? world_.network().Hold() : world_.network().Release();
+        held_ = b % 4 == 0;
+        return held_ ? world_.network().Hold() : world_.network().Release();
       case 14:
         return Administer(a, b);
       default:
@@ -278,8 +279,18 @@ class Script {
     }
   }
 
+  // Long enough for the server to let go who is stuck. Nobody is who keeps to the protocol, unless
+  // the network is.
+  void SleepLong(uint8_t seconds) {
+    for (auto& client : clients_) {
+      if (held_) client->SetWild();
+    }
+    world_.Sleep(kNanosPerSecond * seconds);
+  }
+
   void Administer(uint8_t a, uint8_t b) {
     world_.network().Release();
+    held_ = false;
     TestPool& pool = world_.pool();
     switch (a % 4) {
       case 0:
@@ -322,6 +333,7 @@ class Script {
   std::unique_ptr<Written> written_;
   std::vector<std::unique_ptr<Client>> clients_;
   uint64_t writes_ = 0;
+  bool held_ = false;
   bool snapshot_ = false;
   bool failed_ = false;
   bool stopped_ = false;
