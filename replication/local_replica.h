@@ -81,6 +81,16 @@ class LocalReplica final : public Replica {
     return store_->EndResync(generation);
   }
   bool resyncing() const override { return store_->resyncing(); }
+  Task<absl::Status> ReadVersion(BlockIdentity block, absl::Span<std::byte> into) override {
+    return store_->ReadVersion(block, into);
+  }
+  std::vector<SegmentNumber> damaged_segments() const override {
+    return store_->damage_list().Segments();
+  }
+  Task<absl::StatusOr<CleanOutcome>> Repair(SegmentNumber segment, BlockSource source) override {
+    return store_->Repair(segment, std::move(source));
+  }
+  void CancelRepairs() override { store_->CancelRepairs(); }
   ReplicaStatus status() const override;
   absl::Status health() const override { return store_->health(); }
   Task<absl::Status> CheckPresence() override { return store_->CheckPresence(); }

@@ -7,6 +7,10 @@ absl::Status Unsupported() {
   return absl::UnimplementedError("this kind of replica is not brought level by a resync");
 }
 
+absl::Status NotHealed() {
+  return absl::UnimplementedError("this kind of replica is not healed, and heals no other one");
+}
+
 }  // namespace
 
 Task<absl::Status> Replica::PinForResync() { co_return Unsupported(); }
@@ -42,5 +46,13 @@ Task<absl::Status> Replica::EndSpan(Generation /*generation*/, ResyncSpan /*span
 }
 
 Task<absl::Status> Replica::EndResync(Generation /*generation*/) { co_return Unsupported(); }
+
+Task<absl::Status> Replica::ReadVersion(BlockIdentity /*block*/, absl::Span<std::byte> /*into*/) {
+  co_return NotHealed();
+}
+Task<absl::StatusOr<CleanOutcome>> Replica::Repair(SegmentNumber /*segment*/,
+                                                   BlockSource /*source*/) {
+  co_return NotHealed();
+}
 
 }  // namespace twofold

@@ -23,6 +23,7 @@
 #include "storage/map/resync_plan.h"
 #include "storage/runtime/task.h"
 #include "storage/store/checkpoint_record.h"
+#include "storage/store/cleaner.h"
 #include "storage/store/damage_list.h"
 #include "storage/store/room.h"
 #include "storage/store/tail_entry.h"
@@ -157,6 +158,21 @@ class Replica {
   virtual Task<absl::Status> EndResync(Generation generation);
   // Whether a resync was begun and not ended: the replica counts for nothing in attaching (R4).
   virtual bool resyncing() const { return false; }
+
+  // ---- Healing what is damaged (pair/repair.h); kUnimplemented where a kind can't ----
+  //
+  // As the source: fills `into` with exactly that version of the block (R18), wherever it is still
+  // shown: as of now, or at a retained point. Checked against `block.crc`. kNotFound: nothing shows
+  // it any more. kDataLoss: it is bad here too, or has another checksum.
+  virtual Task<absl::Status> ReadVersion(BlockIdentity block, absl::Span<std::byte> into);
+  // As the target. The segments in which something is known to be bad, ascending.
+  virtual std::vector<SegmentNumber> damaged_segments() const { return {}; }
+  // Moves all that is needed out of a damaged segment, what is bad from `source` (BlockSource,
+  // storage/store/cleaner.h), so that the segment is not needed any more. Yields to clients. Errors
+  // as of Store::Clean; what was moved before stays moved, and it can be tried again.
+  virtual Task<absl::StatusOr<CleanOutcome>> Repair(SegmentNumber segment, BlockSource source);
+  // A repair that is under way ends soon, with kUnavailable, and none begins any more.
+  virtual void CancelRepairs() {}
 
   virtual ReplicaStatus status() const = 0;
   // The reason of the failure, once it has failed.

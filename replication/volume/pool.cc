@@ -176,6 +176,7 @@ Task<absl::StatusOr<std::unique_ptr<Pool>>> Pool::Attach(Parts parts) {
       if (!removed.ok()) TF_LOG(WARNING) << "what a resync had frozen: " << removed;
       state->watch.Spawn(Watch(state.get()));
       state->watch.Spawn(state->KeepLevel());
+      state->watch.Spawn(state->repairer.Run());
       co_return std::unique_ptr<Pool>(new Pool(std::move(state)));
     }
     status = attached.status();
@@ -188,6 +189,7 @@ Task<void> Pool::Stop() {
   TF_CHECK(!state_->stopped);
   state_->stopped = true;
   state_->stopping.Cancel();
+  state_->repairer.Cancel();
   // Before the lock, which a resync needs for its end.
   if (state_->resync != nullptr) state_->resync->Cancel();
   co_await state_->watch.Join();

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "replication/pair/attach.h"
+#include "replication/pair/repair.h"
 #include "replication/pair/replica_set.h"
 #include "replication/pair/resync.h"
 #include "replication/volume/pool.h"
@@ -55,6 +56,7 @@ class PoolState {
 
   Pool::Parts parts;
   ReplicaSet set;
+  Repairer repairer{&set};
   BufferPool buffers;
   BufferPool scratch;
   Stream catalogue_stream;

@@ -70,7 +70,7 @@ Task<absl::Status> LogWriter::Flush() {
 }
 
 uint64_t LogWriter::open_segment_blocks_left() const {
-  if (!open_.has_value()) return 0;
+  if (!open_.has_value() || leave_) return 0;
   // The empty batch that is due will take its room.
   const bool cover = CoverNeeded();
   return BlocksLeft(open_->file.blocks(), open_->next_block + (cover ? kCoverBlocks : 0),
@@ -110,8 +110,9 @@ Task<void> LogWriter::Step() {
     if (!cover_wanted_ || !queue_.empty()) co_return;
   } else {
     const LogEntry& first = *queue_.front()->entry;
-    if (!open_.has_value() || !FitsOpenSegment(kCoverBytes + BatchEncoder::EncodedBytes(first),
-                                               BatchEncoder::PayloadBlocks(first))) {
+    if (!open_.has_value() || leave_ ||
+        !FitsOpenSegment(kCoverBytes + BatchEncoder::EncodedBytes(first),
+                         BatchEncoder::PayloadBlocks(first))) {
       status = co_await Roll();
       // No room was promised for these entries, and none that come later may overtake them.
       if (absl::IsResourceExhausted(status)) FailQueue(status);

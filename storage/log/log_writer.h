@@ -52,6 +52,10 @@ class LogWriter {
   Task<void> Stop();
 
   void SetCatalogue(CatalogueReference catalogue) { catalogue_ = catalogue; }
+  // Contract: SegmentLog.
+  void LeaveSegment(SegmentNumber segment) {
+    leave_ = leave_ || (open_.has_value() && segment == end_.segment);
+  }
   // Slots were freed.
   void OnFreed() { prepare_.Set(); }
 
@@ -127,6 +131,7 @@ class LogWriter {
   std::vector<CommitMark> waiting_marks_;
 
   std::optional<OpenSegment> open_;
+  bool leave_ = false;  // no batch with entries goes into it any more
   LogPosition end_;
   BatchNumber known_durable_;
   BatchNumber announced_durable_;  // what a durable batch says is durable

@@ -43,6 +43,7 @@ Task<absl::Status> LogWriter::Roll() {
     tasks_.Spawn(SealOld(open_->file, std::move(open_->copies)));
   }
   open_.emplace(OpenSegment{file, 1, std::make_unique<SealBuilder>(file.identity)});
+  leave_ = false;
   end_.segment = next;
   end_.block = 1;
   ++counters_.segments_opened;

@@ -122,22 +122,55 @@ std::string SegmentLog::Locate(LogAddress address) const {
 }
 
 Task<absl::StatusOr<std::vector<LoggedBatch>>> SegmentLog::ReadSegment(SegmentNumber segment) {
+  absl::StatusOr<Records> records = co_await ReadRecords(segment);
+  TF_CO_RETURN_IF_ERROR(records);
+  co_return std::move(records->batches);
+}
+
+Task<absl::StatusOr<SegmentLog::Records>> SegmentLog::ReadRecords(SegmentNumber segment) {
   const SegmentFile* file = impl_->files->Find(segment);
   if (file == nullptr) {
     co_return absl::DataLossError(absl::StrCat("the log has no segment ", segment.value()));
   }
   SegmentReader reader(*file);
+  Records records;
   absl::StatusOr<std::vector<DecodedBatch>> batches = co_await reader.ReadCopies();
-  if (absl::IsNotFound(batches.status())) batches = co_await reader.ReadChain();
+  records.complete = batches.ok();
+  if (!batches.ok()) batches = co_await reader.ReadChain();
   TF_CO_RETURN_IF_ERROR(batches);
-  std::vector<LoggedBatch> logged;
-  logged.reserve(batches->size());
+  records.batches.reserve(batches->size());
   for (DecodedBatch& batch : *batches) {
     batch.batch.durable = batch.batch.start.batch <= impl_->writer.known_durable();
-    logged.push_back(std::move(batch.batch));
+    records.batches.push_back(std::move(batch.batch));
   }
-  co_return logged;
+  co_return records;
 }
+
+Task<absl::Status> SegmentLog::CheckRecords(SegmentNumber segment) {
+  const SegmentFile* file = impl_->files->Find(segment);
+  if (file == nullptr) {
+    co_return absl::DataLossError(absl::StrCat("the log has no segment ", segment.value()));
+  }
+  SegmentReader reader(*file);
+  absl::Status status = co_await reader.CheckHeader();
+  TF_CO_RETURN_IF_ERROR(status);
+  const absl::StatusOr<std::vector<DecodedBatch>> copies = co_await reader.ReadCopies();
+  if (absl::IsNotFound(copies.status())) {
+    co_return absl::DataLossError("the copies of its descriptors are damaged");
+  }
+  TF_CO_RETURN_IF_ERROR(copies);
+  const absl::StatusOr<std::vector<DecodedBatch>> chain = co_await reader.ReadChain();
+  TF_CO_RETURN_IF_ERROR(chain);
+  for (size_t i = 0; i < copies->size(); ++i) {
+    const LogPosition& start = (*copies)[i].batch.start;
+    if (i < chain->size() && (*chain)[i].batch.start == start) continue;
+    co_return absl::DataLossError(
+        absl::StrCat("the descriptor of batch ", start.batch.value(), " is damaged"));
+  }
+  co_return absl::OkStatus();
+}
+
+void SegmentLog::LeaveSegment(SegmentNumber segment) { impl_->writer.LeaveSegment(segment); }
 
 void SegmentLog::SetCatalogue(CatalogueReference catalogue) {
   impl_->writer.SetCatalogue(catalogue);
@@ -146,7 +179,8 @@ void SegmentLog::SetCatalogue(CatalogueReference catalogue) {
 void SegmentLog::Free(const std::vector<SegmentNumber>& segments) {
   for (SegmentNumber segment : segments) {
     TF_CHECK(segment != impl_->writer.end().segment) << "segment " << segment << " is open";
-    impl_->files->Free(segment);
+    // Of one whose file is lost there is nothing to reuse.
+    if (impl_->files->Find(segment) != nullptr) impl_->files->Free(segment);
   }
   if (!segments.empty()) impl_->writer.OnFreed();
 }

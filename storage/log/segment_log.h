@@ -107,6 +107,23 @@ class SegmentLog {
   // and rebuild.
   Task<absl::StatusOr<std::vector<LoggedBatch>>> ReadSegment(SegmentNumber segment);
 
+  // The same, and whether it is certain that these are all of a sealed segment: they come from the
+  // copies at its end. Else they are those whose descriptors verify, up to the first that doesn't.
+  // kDataLoss, kUnavailable: nothing can be read.
+  struct Records {
+    std::vector<LoggedBatch> batches;
+    bool complete = false;
+  };
+  Task<absl::StatusOr<Records>> ReadRecords(SegmentNumber segment);
+
+  // Reads what a sealed segment says of itself (header, descriptors and their copies) and compares
+  // it. kDataLoss, kUnavailable with what is damaged. The payload is not looked at.
+  Task<absl::Status> CheckRecords(SegmentNumber segment);
+
+  // The next batch goes to a new segment, if `segment` is the one that is being written: so that
+  // this one is sealed soon. What room was left in it is lost, for the caller to have looked at.
+  void LeaveSegment(SegmentNumber segment);
+
   // The newest complete catalogue starts there: the batches that follow say so (R17).
   void SetCatalogue(CatalogueReference catalogue);
 

@@ -351,6 +351,10 @@ void ExtentMap::TakeMovedZeros(SegmentNumber source, SegmentNumber target) {
   impl_->TakeMovedZeros(source, target);
 }
 void ExtentMap::FinishMoved(SegmentNumber source) { impl_->FinishMoved(source); }
+Task<absl::StatusOr<ExtentMap::ReferencePage>> ExtentMap::ReadReferences(SegmentNumber segment,
+                                                                         std::string from) {
+  return impl_->ReadReferences(segment, std::move(from));
+}
 Task<absl::StatusOr<bool>> ExtentMap::ReferenceStep() { return impl_->ReferenceStep(); }
 bool ExtentMap::reference_checkpoint_due() const { return impl_->reference_checkpoint_due(); }
 Task<void> ExtentMap::FinishReferencePass() { return impl_->FinishReferencePass(); }

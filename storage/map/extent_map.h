@@ -112,6 +112,20 @@ class ExtentMap {
   // is held since before. Pages of a bounded number of chunks, each chunk once.
   Task<absl::StatusOr<ResyncPage>> ReadSpan(ResyncSpan span, std::string from);
 
+  // What the map's last checkpoint says of a segment: the runs that lie in it now, cut to that, and
+  // the zero runs whose record stands there. `timeline`: in whose chunks or trims a run was found;
+  // it may have been written to an ancestor. Pages of a bounded number of versions; a run may come
+  // several times. extent_map_references.cc.
+  struct Reference {
+    TimelineId timeline;
+    Run run;
+  };
+  struct ReferencePage {
+    std::vector<Reference> references;
+    std::string next;  // where the next page begins; empty: this was the last one
+  };
+  Task<absl::StatusOr<ReferencePage>> ReadReferences(SegmentNumber segment, std::string from);
+
   // A reference pass (M16) makes every chunk version say where its blocks lie now, so that
   // forwarding entries that are older than the pass can go. Steps read some versions each; what
   // they find goes with the next checkpoint, which is due when reference_checkpoint_due. True: that

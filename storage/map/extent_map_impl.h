@@ -6,6 +6,7 @@
 //   extent_map_trim.cc     large trims: the pass that turns tombstones into zero runs
 //   extent_map_reclaim.cc  deleted snapshots and volumes
 //   extent_map_moved.cc    blocks that the cleaner has moved, and references to them
+//   extent_map_references.cc  what lies in a segment, for repair
 //   extent_map_resync.cc   what a resync reads at its source and fills in at its target
 // What is pure and stands alone has files of its own: chunk_cache, space_accounting, tombstones,
 // reclaim_plan.
@@ -73,6 +74,7 @@ class ExtentMap::Impl {
   void TakeMoved(const MovedBlocks& moved, LogAddress target, const LiveBitmap& live);
   void TakeMovedZeros(SegmentNumber source, SegmentNumber target);
   void FinishMoved(SegmentNumber source) { forwarding_.Collapse(source); }
+  Task<absl::StatusOr<ReferencePage>> ReadReferences(SegmentNumber segment, std::string from);
   Task<absl::StatusOr<bool>> ReferenceStep();
   bool reference_checkpoint_due() const;
   Task<void> FinishReferencePass();
@@ -214,6 +216,8 @@ class ExtentMap::Impl {
   void ResolveCached(Chunk& chunk);
 
   // ---- Checkpoints (extent_map_freeze.cc) -------------------------------------------------------
+  void AppendReferences(TimelineId timeline, const RunList& runs, SegmentNumber segment,
+                        std::vector<Reference>* references) const;
   Task<absl::StatusOr<std::vector<KeyValue>>> ScanTable(Table table);
   Task<absl::Status> LoadPartials();
   void FreezeChunk(Chunk& chunk, MetadataBatch* batch);

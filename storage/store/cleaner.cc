@@ -26,87 +26,11 @@
 #include "storage/io/aligned_bytes.h"
 #include "storage/map/key_codec.h"
 #include "storage/runtime/executor.h"
-#include "storage/store/resync_record.h"
+#include "storage/store/segment_content.h"
 #include "storage/store/segment_pin.h"
 #include "storage/store/store.h"
 
 namespace twofold {
-namespace {
-
-// A payload block of the segment, and what it is.
-struct Candidate {
-  MovedPiece block;  // one
-  uint32_t crc = 0;
-};
-
-void AppendBlocks(const MovedPiece& piece, absl::Span<const uint32_t> crcs, const LiveBitmap& live,
-                  std::vector<Candidate>* candidates) {
-  for (uint32_t i = 0; i < piece.count; ++i) {
-    if (!live.Test(piece.source_block + i)) continue;
-    Candidate candidate{piece, crcs[i]};
-    candidate.block.source_block += i;
-    candidate.block.block = candidate.block.block + BlockCount(i);
-    candidate.block.count = 1;
-    candidates->push_back(candidate);
-  }
-}
-
-// What the records of a segment say of its live blocks, ascending, and its zero records.
-absl::Status Identify(const std::vector<LoggedBatch>& batches, const LiveBitmap& live,
-                      std::vector<Candidate>* candidates, std::vector<MovedZero>* zeros) {
-  for (const LoggedBatch& batch : batches) {
-    for (const LoggedBatch::Item& item : batch.items) {
-      const LogEntry& entry = item.entry;
-      const absl::Span<const uint32_t> crcs = absl::MakeConstSpan(entry.block_crcs);
-      switch (entry.kind) {
-        case EntryKind::kWrite:
-        case EntryKind::kFill: {
-          const MovedPiece piece{.source_block = item.payload.block,
-                                 .count = static_cast<uint32_t>(crcs.size()),
-                                 .volume = entry.volume,
-                                 .timeline = entry.timeline,
-                                 .block = entry.range.first,
-                                 .position = entry.position,
-                                 .stamp = entry.stamp};
-          AppendBlocks(piece, crcs, live, candidates);
-          break;
-        }
-        case EntryKind::kMoved: {
-          TF_ASSIGN_OR_RETURN(const MovedBlocks moved, DecodeMovedBlocks(entry.body));
-          uint32_t done = 0;
-          for (MovedPiece piece : moved.pieces) {
-            piece.source_block = item.payload.block + done;
-            AppendBlocks(piece, crcs.subspan(done, piece.count), live, candidates);
-            done += piece.count;
-          }
-          break;
-        }
-        case EntryKind::kZero:
-          zeros->push_back(
-              {entry.volume, entry.timeline, entry.range, entry.position, entry.stamp});
-          break;
-        case EntryKind::kFillZeros: {
-          TF_ASSIGN_OR_RETURN(const std::vector<Run> filled, DecodeFillZeros(entry.body));
-          for (const Run& zero : filled) {
-            zeros->push_back({entry.volume, entry.timeline, zero.range, zero.position, 0});
-          }
-          break;
-        }
-        case EntryKind::kMovedZeros: {
-          TF_ASSIGN_OR_RETURN(const MovedZeros moved, DecodeMovedZeros(entry.body));
-          zeros->insert(zeros->end(), moved.zeros.begin(), moved.zeros.end());
-          break;
-        }
-        default:
-          break;
-      }
-    }
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
-
 // ---- Records, as they are logged and replayed ---------------------------------------------------
 
 absl::Status Store::NoteMoved(const LoggedBatch::Item& item) {
@@ -205,6 +129,7 @@ Task<absl::StatusOr<CleanOutcome>> Store::Clean(SegmentNumber segment, BlockSour
   }
   TF_CO_RETURN_IF_ERROR(status);
   absl::StatusOr<CleanOutcome> outcome = co_await MoveEverything(segment, std::move(bad_blocks));
+  SettleDamage(segment, outcome.status());
   table_.Unfollow();
   cleaning_.reset();
   map_->FinishMoved(segment);
@@ -243,39 +168,45 @@ Task<absl::Status> Store::MakeCleanable(SegmentNumber segment) {
 
 Task<absl::StatusOr<CleanOutcome>> Store::MoveEverything(SegmentNumber segment,
                                                          BlockSource bad_blocks) {
-  absl::StatusOr<std::vector<LoggedBatch>> batches = co_await log_->ReadSegment(segment);
-  TF_CO_RETURN_IF_ERROR(batches);
-  std::vector<Candidate> candidates;
-  std::vector<MovedZero> zeros;
-  TF_CO_RETURN_IF_ERROR(Identify(*batches, cleaning_->live, &candidates, &zeros));
-  batches->clear();
-  if (candidates.size() != cleaning_->live.CountLive()) {
-    co_return absl::DataLossError(
-        absl::StrCat("the records of ", cleaning_->live.CountLive() - candidates.size(),
-                     " live blocks can't be read: nothing says what they are"));
-  }
+  SegmentContent content;
+  absl::Status status =
+      co_await ReadContent(segment, /*by_map=*/static_cast<bool>(bad_blocks), &content);
+  TF_CO_RETURN_IF_ERROR(status);
+  const std::vector<ContentBlock> blocks = content.TakeBlocks();
 
   CleanOutcome outcome;
-  for (size_t next = 0; next < candidates.size();) {
-    if (stopping_) co_return absl::UnavailableError("the store is being stopped");
+  for (size_t next = 0; next < blocks.size();) {
+    TF_CO_RETURN_IF_ERROR(CheckGoesOn(bad_blocks));
     MovedBlocks group{.source = segment, .pieces = {}};
     std::vector<uint32_t> crcs;
-    for (; next < candidates.size() && crcs.size() < kMaxMovedEntryBlocks; ++next) {
-      const Candidate& candidate = candidates[next];
-      if (!cleaning_->live.Test(candidate.block.source_block)) continue;  // It died meanwhile.
-      group.Add(candidate.block);
-      crcs.push_back(candidate.crc);
+    for (; next < blocks.size() && crcs.size() < kMaxMovedEntryBlocks; ++next) {
+      const ContentBlock& block = blocks[next];
+      if (!cleaning_->live.Test(block.block.source_block)) continue;  // It died meanwhile.
+      group.Add(block.block);
+      crcs.push_back(block.crc);
     }
     if (crcs.empty()) break;
     const MonoNanos began = Executor::Current().Now();
-    absl::Status status =
-        co_await MoveGroup(std::move(group), std::move(crcs), bad_blocks, &outcome);
+    status = co_await MoveGroup(std::move(group), std::move(crcs), bad_blocks, &outcome);
     TF_CO_RETURN_IF_ERROR(status);
     co_await MakeWay(Executor::Current().Now() - began);
   }
-  absl::Status status = co_await MoveZeros(segment, std::move(zeros), &outcome);
+  status = co_await MoveZeros(segment, content.TakeZeros(), &outcome);
   TF_CO_RETURN_IF_ERROR(status);
+  if (bad_blocks && cleaning_->live.CountLive() > 0) {
+    co_return absl::DataLossError(
+        absl::StrCat(cleaning_->live.CountLive(), " live blocks have to stay: ",
+                     outcome.left.ok() ? "neither its records nor the map say yet what they are"
+                                       : outcome.left.message()));
+  }
   co_return outcome;
+}
+
+absl::Status Store::CheckGoesOn(const BlockSource& bad_blocks) const {
+  TF_RETURN_IF_ERROR(failed_);
+  if (stopping_) return absl::UnavailableError("the store is being stopped");
+  if (bad_blocks && repairs_cancelled_) return absl::UnavailableError("the repair was ended");
+  return absl::OkStatus();
 }
 
 Task<absl::Status> Store::MoveGroup(MovedBlocks group, std::vector<uint32_t> crcs,
@@ -301,33 +232,15 @@ Task<absl::Status> Store::MoveGroup(MovedBlocks group, std::vector<uint32_t> crc
   }
 
   AlignedBytes payload(crcs.size() * kBlockSize);
-  // An error of the device is found again block by block.
-  const absl::Status read = co_await ReadGroup(group, payload.span());
-  size_t i = 0;
-  for (const MovedPiece& piece : group.pieces) {
-    for (uint32_t n = 0; n < piece.count; ++n, ++i) {
-      const absl::Span<std::byte> block = payload.span().subspan(i * kBlockSize, kBlockSize);
-      absl::Status bad;
-      if (!read.ok()) bad = co_await ReadBlocks({group.source, piece.source_block + n}, block);
-      if (bad.ok() && Crc32c(block) == crcs[i]) continue;
-      const BlockIdentity identity{piece.volume, piece.timeline, piece.block + BlockCount(n),
-                                   piece.position, crcs[i]};
-      if (bad.ok()) {
-        bad = absl::DataLossError(
-            absl::StrCat("block ", identity.block.value(), " of volume ", identity.volume.value(),
-                         " fails its checksum, at block ", piece.source_block + n));
-      }
-      ++bad_blocks_seen_;
-      NoteDamage({group.source, piece.source_block + n}, 1, std::string(bad.message()));
-      if (!bad_blocks) co_return bad;
-      absl::Status fetched = co_await bad_blocks(identity, block);
-      TF_CO_RETURN_IF_ERROR(fetched);
-      if (Crc32c(block) != crcs[i]) {
-        co_return absl::DataLossError(
-            absl::StrCat(bad.message(), ", and so do the bytes that were to replace it"));
-      }
-      ++outcome->replaced_blocks;
-    }
+  LoadedGroup loaded;
+  absl::Status status = co_await LoadGroup(group, crcs, payload.span(), bad_blocks, &loaded);
+  TF_CO_RETURN_IF_ERROR(status);
+  if (!loaded.left.ok()) {
+    // The others without those that nobody has; what was fetched is fetched again.
+    if (outcome->left.ok()) outcome->left = loaded.left;
+    if (loaded.whole_crcs.empty()) co_return absl::OkStatus();
+    co_return co_await MoveGroup(std::move(loaded.whole), std::move(loaded.whole_crcs), bad_blocks,
+                                 outcome);
   }
 
   if (!room_.TryPromise(Space(), BlockCount(crcs.size()), 1, clean_use_)) {
@@ -336,7 +249,61 @@ Task<absl::Status> Store::MoveGroup(MovedBlocks group, std::vector<uint32_t> crc
   absl::Status logged = co_await AppendMoved(&entry, payload.span());
   TF_CO_RETURN_IF_ERROR(logged);
   outcome->moved_blocks += crcs.size();
+  outcome->replaced_blocks += loaded.replaced;
   co_return absl::OkStatus();
+}
+
+// Reads the blocks of a group into `into`, those that are bad from `bad_blocks`.
+Task<absl::Status> Store::LoadGroup(const MovedBlocks& group, const std::vector<uint32_t>& crcs,
+                                    absl::Span<std::byte> into, const BlockSource& bad_blocks,
+                                    LoadedGroup* loaded) {
+  loaded->whole.source = group.source;
+  // An error of the device is found again block by block.
+  const absl::Status read = co_await ReadGroup(group, into);
+  size_t i = 0;
+  for (const MovedPiece& piece : group.pieces) {
+    for (uint32_t n = 0; n < piece.count; ++n, ++i) {
+      MovedPiece one = piece;
+      one.source_block += n;
+      one.block = piece.block + BlockCount(n);
+      one.count = 1;
+      const absl::Span<std::byte> block = into.subspan(i * kBlockSize, kBlockSize);
+      absl::Status bad;
+      if (!read.ok()) bad = co_await ReadBlocks({group.source, one.source_block}, block);
+      if (bad.ok() && Crc32c(block) != crcs[i]) {
+        bad = absl::DataLossError(absl::StrCat("block ", one.block.value(), " of volume ",
+                                               one.volume.value(), " fails its checksum"));
+      }
+      if (!bad.ok()) {
+        ++bad_blocks_seen_;
+        NoteDamage({group.source, one.source_block}, 1, std::string(bad.message()));
+        if (!bad_blocks) co_return bad;
+        const BlockIdentity identity{one.volume, one.timeline, one.block, one.position, crcs[i]};
+        bad = co_await FetchBlock(identity, block, bad_blocks);
+        // Whoever can't be asked now can be asked later.
+        if (absl::IsUnavailable(bad)) co_return bad;
+        if (bad.ok()) ++loaded->replaced;
+      }
+      if (!bad.ok()) {
+        if (loaded->left.ok()) loaded->left = bad;
+        continue;
+      }
+      loaded->whole.Add(one);
+      loaded->whole_crcs.push_back(crcs[i]);
+    }
+  }
+  co_return absl::OkStatus();
+}
+
+// Never another version, and never another checksum (R10, R18).
+Task<absl::Status> Store::FetchBlock(BlockIdentity identity, absl::Span<std::byte> into,
+                                     const BlockSource& bad_blocks) {
+  absl::Status fetched = co_await bad_blocks(identity, into);
+  TF_CO_RETURN_IF_ERROR(fetched);
+  if (Crc32c(into) == identity.crc) co_return absl::OkStatus();
+  co_return absl::DataLossError(
+      absl::StrCat("block ", identity.block.value(), " of volume ", identity.volume.value(),
+                   ": the bytes that were to replace it have another checksum"));
 }
 
 Task<absl::Status> Store::ReadGroup(const MovedBlocks& group, absl::Span<std::byte> into) {

@@ -7,7 +7,7 @@
 //
 // A block keeps the checksum that it came with (P7). One that can't be read, or fails it, is never
 // given a new one: without other bytes for it its segment is left as it is, for repair to evacuate
-// by calling Store::Clean with a source of bytes from the other set.
+// with a source of bytes from the other set (Store::Repair).
 #pragma once
 
 #include <cstdint>
@@ -30,8 +30,9 @@ struct BlockIdentity {
 };
 
 // Fills `into`, one block aligned to kBlockSize, with the bytes of exactly that version. They are
-// checked against the checksum. An error leaves the segment as it is, and is given to the caller of
-// Clean. Empty: there are no other bytes.
+// checked against the checksum. kUnavailable: nobody can be asked now; cleaning ends with it. Any
+// other error: nobody has the block, which stays where it is while the others are moved. Empty:
+// there are no other bytes.
 using BlockSource = std::function<Task<absl::Status>(BlockIdentity, absl::Span<std::byte> into)>;
 
 // What Store::Clean did. It returns, beside errors of the log and of the map:
@@ -44,6 +45,9 @@ struct CleanOutcome {
   uint64_t moved_blocks = 0;
   uint64_t moved_zero_records = 0;
   uint64_t replaced_blocks = 0;  // bad ones, whose bytes came from the source
+  // Why blocks were left where they are: they are bad, and nobody has other bytes for them. With OK
+  // from Clean: they have died since.
+  absl::Status left;
 };
 
 }  // namespace twofold

@@ -46,6 +46,8 @@
 
 namespace twofold {
 
+class SegmentContent;  // segment_content.h
+
 // What a store stands on; it takes them over.
 struct StoreParts {
   std::vector<std::unique_ptr<BlockDevice>> devices;  // one per directory, in any order
@@ -155,9 +157,17 @@ class Store {
   }
 
   // Moves what lives in a sealed segment to the end of the log, so that the next checkpoints free
-  // it (M14-M17); cleaner.h. Also the way to evacuate a damaged segment: `bad_blocks` is asked for
-  // the blocks that can't be read or fail their checksum.
+  // it (M14-M17); cleaner.h. `bad_blocks` is asked for the blocks that can't be read or fail their
+  // checksum; with it blocks are also moved of which only the map says what they are (R15).
   Task<absl::StatusOr<CleanOutcome>> Clean(SegmentNumber segment, BlockSource bad_blocks);
+
+  // Contracts: Replica::Repair, Replica::CancelRepairs, Replica::ReadVersion. repair.cc.
+  Task<absl::StatusOr<CleanOutcome>> Repair(SegmentNumber segment, BlockSource source);
+  void CancelRepairs() { repairs_cancelled_ = true; }
+  Task<absl::Status> ReadVersion(BlockIdentity block, absl::Span<std::byte> into);
+  // Reads what a sealed segment says of itself, and notes what is damaged (not its payload).
+  // kFailedPrecondition: it is being written. kNotFound: it is not in use.
+  Task<absl::Status> CheckRecords(SegmentNumber segment);
 
   // A whole reference pass (M16): afterwards nothing in the map names a place from which the
   // cleaner moved a block before the call. Done in the background when forwarding entries take much
@@ -241,6 +251,19 @@ class Store {
   Task<absl::StatusOr<CleanOutcome>> MoveEverything(SegmentNumber segment, BlockSource bad_blocks);
   Task<absl::Status> MoveGroup(MovedBlocks group, std::vector<uint32_t> crcs,
                                const BlockSource& bad_blocks, CleanOutcome* outcome);
+  // What was read of a group.
+  struct LoadedGroup {
+    uint64_t replaced = 0;
+    absl::Status left;  // why some of it can't be moved; then the rest is here
+    MovedBlocks whole;
+    std::vector<uint32_t> whole_crcs;
+  };
+  Task<absl::Status> LoadGroup(const MovedBlocks& group, const std::vector<uint32_t>& crcs,
+                               absl::Span<std::byte> into, const BlockSource& bad_blocks,
+                               LoadedGroup* loaded);
+  static Task<absl::Status> FetchBlock(BlockIdentity identity, absl::Span<std::byte> into,
+                                       const BlockSource& bad_blocks);
+  absl::Status CheckGoesOn(const BlockSource& bad_blocks) const;
   Task<absl::Status> ReadBlocks(LogAddress first, absl::Span<std::byte> into);
   Task<absl::Status> ReadGroup(const MovedBlocks& group, absl::Span<std::byte> into);
   Task<absl::Status> AppendMoved(const LogEntry* entry, absl::Span<const std::byte> payload);
@@ -288,6 +311,11 @@ class Store {
 
   // damage.cc
   void NoteDamageFound();
+  void SettleDamage(SegmentNumber segment, const absl::Status& cleaned);
+
+  // repair.cc
+  Task<absl::Status> ReadContent(SegmentNumber segment, bool by_map, SegmentContent* content);
+  Task<absl::Status> MakeSealed(SegmentNumber segment);
 
   // reader.cc
   Task<absl::Status> ReadPlaced(Run run, absl::Span<std::byte> into);
@@ -319,6 +347,7 @@ class Store {
   absl::Status failed_;
   uint64_t bad_blocks_seen_ = 0;
   DamageList damage_list_;
+  bool repairs_cancelled_ = false;
 
   // Checkpoints.
   CheckpointRecord last_checkpoint_;
