@@ -390,6 +390,8 @@ size_t WithoutBareEnd(const Image& image, size_t batches) {
 // Of a log that has lost one descriptor: found again by its copy (R15), or told of (R12); not taken
 // for the end.
 void CheckMissedNone(const Image& image, const Found& found) {
+  const LogPosition& lost = image.chain()[image.hole() - 1].start;
+  TF_CHECK(found.replayed.ok() || !image.sealed(lost.segment)) << found.replayed.status();
   if (!found.replayed.ok()) return;
   // Only who asks for the beginning can tell that it is missing.
   if (found.replayed->needed_from.batch != BatchNumber(1)) return;
