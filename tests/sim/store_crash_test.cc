@@ -4,8 +4,9 @@
 // durable, takes snapshots, rolls back, deletes. At a random instant the process dies or the power
 // fails: each write that was not yet durable is kept, dropped or torn (tests/sim/sim_disk.h). Then
 // the store is opened again, and must hold a prefix of what was sent that includes everything
-// acknowledged (P2, R11-R13), in the head and in every snapshot (P4), with its live counts equal to
-// a recount (M21). A seed replays a run.
+// acknowledged and, in lives with ack=written, flushed where the power failed (P2, R11-R13), in the
+// head and in every snapshot (P4), with its live counts equal to a recount (M21). A seed replays a
+// run.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -42,6 +43,7 @@ struct Probes {
   uint64_t moved_zeros = 0;
   uint64_t passes = 0;
   uint64_t cleaned_by_a_life_that_crashed = 0;
+  uint64_t at_risk = 0;  // entries that were answered, not flushed, when the power failed
 };
 
 class World {
@@ -77,6 +79,7 @@ class World {
     dying_ = false;
     cleaned_ = false;
     clean_often_ = random_.OneIn(2);
+    durability_ = random_.OneIn(3) ? Durability::kWritten : Durability::kDurable;
     const bool opened = co_await Open(/*read_only=*/false);
     if (opened) {
       co_await Attach();
@@ -191,6 +194,7 @@ class World {
         const absl::Status ignored = co_await store_->Checkpoint();
         EXPECT_TRUE(ignored.ok()) << ignored;
       }
+      if (durability_ == Durability::kWritten && random_.OneIn(15)) scope.Spawn(Flush());
       if (clean_often_ && random_.OneIn(12)) scope.Spawn(CleanOne());
       if (clean_often_ && random_.OneIn(30)) scope.Spawn(RenewReferences());
       if (random_.OneIn(25)) co_await scope.Join();
@@ -242,6 +246,13 @@ class World {
     const sim::CrashKind kind =
         random_.OneIn(2) ? sim::CrashKind::kPower : sim::CrashKind::kProcess;
     if (cleaned_) ++probes_.cleaned_by_a_life_that_crashed;
+    if (kind == sim::CrashKind::kProcess) {
+      CountWritten(sent_);
+    } else {
+      for (const auto& [volume, sent] : sent_) {
+        for (const auto& one : sent) probes_.at_risk += one->written && !one->acknowledged;
+      }
+    }
     disk_.Crash(kind, random_);
     metadata_.Crash();
   }
@@ -355,15 +366,39 @@ class World {
   }
 
   Task<void> Send(Sent* sent) {
-    const Durability durability = Durability::kDurable;
+    const Durability durability = durability_;
     const absl::Status status =
         co_await store_->Append(generation_, sent->entry, sent->payload.span(), durability);
     if (!status.ok()) {
       EXPECT_TRUE(dying_) << status;
       co_return;
     }
-    sent->acknowledged = true;
+    sent->written = true;
+    sent->acknowledged = sent->acknowledged || durability == Durability::kDurable;
     if (!dying_) store_->Commit(sent->entry.volume, sent->entry.position);
+  }
+
+  // What was written is there for good.
+  static void CountWritten(const std::map<VolumeId, std::vector<std::unique_ptr<Sent>>>& sent) {
+    for (const auto& [volume, entries] : sent) {
+      for (const auto& one : entries) one->acknowledged = one->acknowledged || one->written;
+    }
+  }
+
+  // A FLUSH covers what was answered before it (R33).
+  Task<void> Flush() {
+    std::vector<Sent*> covered;
+    for (const auto& [volume, sent] : sent_) {
+      for (const auto& one : sent) {
+        if (one->written && !one->acknowledged) covered.push_back(one.get());
+      }
+    }
+    const absl::Status status = co_await store_->Flush();
+    if (!status.ok()) {
+      EXPECT_TRUE(dying_) << status;
+      co_return;
+    }
+    for (Sent* sent : covered) sent->acknowledged = true;
   }
 
   Probes& probes_;
@@ -381,7 +416,8 @@ class World {
   uint64_t next_value_ = 1;
   WallNanos stamp_ = 0;
   bool clean_often_ = false;
-  bool cleaned_ = false;  // in this life
+  Durability durability_ = Durability::kDurable;  // of this life
+  bool cleaned_ = false;                          // in this life
 };
 
 TEST(StoreCrash, KeepsEveryAcknowledgedEntryAndEverySnapshot) {
@@ -398,6 +434,7 @@ TEST(StoreCrash, KeepsEveryAcknowledgedEntryAndEverySnapshot) {
   EXPECT_GT(probes.moved_zeros, count / 10);
   EXPECT_GT(probes.passes, count / 10);
   EXPECT_GT(probes.cleaned_by_a_life_that_crashed, count / 10);
+  EXPECT_GT(probes.at_risk, count / 10);
 }
 
 }  // namespace

@@ -33,7 +33,9 @@ struct Sent {
   LogEntry entry;
   uint64_t first_value = 0;  // kWrite: block i holds first_value + i
   AlignedBytes payload;
-  bool acknowledged = false;
+  // Answered, but not made durable: a loss of power may take it (R33).
+  bool written = false;
+  bool acknowledged = false;  // must be there from then on
 };
 
 // What the volume shows after a prefix of the entries.
