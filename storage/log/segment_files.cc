@@ -241,7 +241,7 @@ void SegmentFiles::Free(SegmentNumber segment) {
 
 uint64_t SegmentFiles::free_slots() const {
   const uint64_t empty = file_system_full_ ? 0 : empty_slots_.size();
-  return free_.size() + empty + preparing_ + ready_.size();
+  return free_.size() + empty + preparing_ + remaking_ + ready_.size();
 }
 
 }  // namespace twofold

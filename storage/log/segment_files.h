@@ -84,6 +84,10 @@ class SegmentFiles {
   // RetryNewFiles.
   Task<absl::StatusOr<SegmentNumber>> Prepare(Incarnation incarnation);
   void RetryNewFiles() { file_system_full_ = false; }
+  // Makes the file of a freed segment anew, of zeros and without a header: whatever was wrong with
+  // it is gone. Does nothing where it has another life already, or is soon to have one since few
+  // slots are free.
+  Task<absl::Status> Remake(SegmentNumber segment);
   // A ready segment is in use from now on.
   const SegmentFile& Use(SegmentNumber segment);
 
@@ -128,6 +132,7 @@ class SegmentFiles {
   std::map<SegmentNumber, uint64_t> free_;  // by their last number
   std::set<uint64_t> empty_slots_;          // blank or not made
   uint64_t preparing_ = 0;
+  uint64_t remaking_ = 0;
   SegmentNumber last_number_;  // the highest ever given
   bool file_system_full_ = false;
   std::vector<LogDamage> damage_;

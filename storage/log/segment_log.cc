@@ -185,6 +185,12 @@ void SegmentLog::Free(const std::vector<SegmentNumber>& segments) {
   if (!segments.empty()) impl_->writer.OnFreed();
 }
 
+Task<absl::Status> SegmentLog::Remake(SegmentNumber segment) {
+  absl::Status made = co_await impl_->files->Remake(segment);
+  if (made.ok()) impl_->writer.OnFreed();
+  co_return made;
+}
+
 LogPosition SegmentLog::end() const { return impl_->writer.end(); }
 BatchNumber SegmentLog::known_durable() const { return impl_->writer.known_durable(); }
 uint64_t SegmentLog::free_segments() const { return impl_->files->free_slots(); }

@@ -130,6 +130,10 @@ class SegmentLog {
   // Gives segments back for reuse: their files get new numbers when they are opened again.
   void Free(const std::vector<SegmentNumber>& segments);
 
+  // Makes the file of a freed segment anew, whatever was wrong with it, unless it has another
+  // number already.
+  Task<absl::Status> Remake(SegmentNumber segment);
+
   // Where the next batch would start.
   LogPosition end() const;
   // The highest batch such that it and all before it are durable.

@@ -47,6 +47,25 @@ const SegmentFile& SegmentFiles::Use(SegmentNumber segment) {
   return slots_[slot].file;
 }
 
+Task<absl::Status> SegmentFiles::Remake(SegmentNumber segment) {
+  const auto found = free_.find(segment);
+  // The writer does not wait for it.
+  if (found == free_.end() || free_.size() + ready_.size() <= kReadySegments) {
+    co_return absl::OkStatus();
+  }
+  const uint64_t slot = found->second;
+  free_.erase(found);
+  slots_[slot].state = State::kPreparing;
+  ++remaking_;
+  SegmentFile& file = slots_[slot].file;
+  absl::Status made = co_await file.device->Allocate(file.handle, options_.segment_bytes);
+  --remaking_;
+  // Made again before it is used, also after an error or a crash.
+  slots_[slot].state = State::kBlank;
+  empty_slots_.insert(slot);
+  co_return Annotate(made, absl::StrCat("making ", file.device->name(), "/", file.path, " anew"));
+}
+
 uint64_t SegmentFiles::TakeSlot() {
   uint64_t slot = 0;
   if (!free_.empty()) {

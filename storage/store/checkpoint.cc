@@ -14,7 +14,6 @@
 #include "storage/base/log.h"
 #include "storage/base/status_macros.h"
 #include "storage/map/key_codec.h"
-#include "storage/runtime/executor.h"
 #include "storage/store/store.h"
 
 namespace twofold {
@@ -67,9 +66,6 @@ Task<absl::Status> Store::WriteCheckpoint() {
   last_checkpoint_ = std::move(record);
   released_ = table_.Release(frozen.segments);
   log_->Free(released_);
-  for (SegmentNumber segment : released_) {
-    damage_list_.Heal(segment, Executor::Current().WallNow());
-  }
   segments_freed_ += released_.size();
   clean_work_.Set();
   co_return absl::OkStatus();

@@ -32,18 +32,13 @@ void Store::NoteDamageFound() {
   }
 }
 
-// After cleaning: what is still bad is bad in blocks that are needed, or in records of the segment
-// while anything in it is.
+// After cleaning: blocks that are not needed there any more are healed. The segment as a whole is
+// once its file is not needed either (Repair).
 void Store::SettleDamage(SegmentNumber segment, const absl::Status& cleaned) {
   if (!damage_list_.Has(segment)) return;
-  const WallNanos now = Executor::Current().WallNow();
-  if (cleaned.ok()) {
-    damage_list_.Heal(segment, now);
-    return;
-  }
-  damage_list_.HealDead(segment, now,
+  damage_list_.HealDead(segment, Executor::Current().WallNow(),
                         [this](uint32_t block) { return cleaning_->live.Test(block); });
-  damage_list_.NoteFailure(segment, std::string(cleaned.message()));
+  if (!cleaned.ok()) damage_list_.NoteFailure(segment, std::string(cleaned.message()));
 }
 
 }  // namespace twofold

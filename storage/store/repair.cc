@@ -107,21 +107,33 @@ Task<absl::StatusOr<CleanOutcome>> Store::Repair(SegmentNumber segment, BlockSou
   } else {
     outcome = sealed;
   }
-  if (absl::IsNotFound(outcome.status())) {
-    damage_list_.Heal(segment, Executor::Current().WallNow());
-    co_return CleanOutcome();
+  if (outcome.ok()) {
+    TF_LOG(INFO) << place_ << ": segment " << segment << " was evacuated: " << outcome->moved_blocks
+                 << " blocks were moved out of it, " << outcome->replaced_blocks
+                 << " of them came from another set";
+    // So that the damaged file is not needed any more, not even after a crash.
+    absl::Status status = co_await Checkpoint();
+    TF_CO_RETURN_IF_ERROR(status);
   }
-  if (!outcome.ok()) {
-    damage_list_.NoteFailure(segment, std::string(outcome.status().message()));
-    co_return outcome;
+  if (absl::IsNotFound(outcome.status())) outcome = CleanOutcome();
+  absl::Status status = outcome.status();
+  if (status.ok()) status = co_await GiveBack(segment);
+  if (status.ok()) co_return outcome;
+  damage_list_.NoteFailure(segment, std::string(status.message()));
+  co_return status;
+}
+
+// A damaged file would be in the way of the next opening: it is made anew.
+Task<absl::Status> Store::GiveBack(SegmentNumber segment) {
+  if (table_.segments().contains(segment)) {
+    co_return absl::FailedPreconditionError(
+        absl::StrCat(place_, ": all that is needed was moved out of segment ", segment.value(),
+                     ", which is still held by a resync or a reader"));
   }
-  TF_LOG(INFO) << place_ << ": segment " << segment << " is healed: " << outcome->moved_blocks
-               << " blocks were moved out of it, " << outcome->replaced_blocks
-               << " of them came from another set";
-  // So that the damaged file is not needed any more, not even after a crash.
-  absl::Status status = co_await Checkpoint();
+  absl::Status status = co_await log_->Remake(segment);
   TF_CO_RETURN_IF_ERROR(status);
-  co_return outcome;
+  damage_list_.Heal(segment, Executor::Current().WallNow());
+  co_return absl::OkStatus();
 }
 
 // The segment that is being written is left first, if there is room for that.

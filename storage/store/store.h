@@ -316,6 +316,7 @@ class Store {
   // repair.cc
   Task<absl::Status> ReadContent(SegmentNumber segment, bool by_map, SegmentContent* content);
   Task<absl::Status> MakeSealed(SegmentNumber segment);
+  Task<absl::Status> GiveBack(SegmentNumber segment);
 
   // reader.cc
   Task<absl::Status> ReadPlaced(Run run, absl::Span<std::byte> into);
