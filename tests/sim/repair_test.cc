@@ -352,12 +352,18 @@ class Pair {
   // Reads all that it shows and all records, so that what is bad is known. `whole`: nothing is.
   Task<void> ReadAll(size_t index, bool whole) {
     AlignedBytes bytes(kBlockSize);
-    for (const View& view : Views()) {
+    std::vector<View> views = Views();
+    // What a rollback left without a snapshot is kept until the next delete, and nobody sees it.
+    for (const auto& [id, timeline] : catalogue().timelines()) {
+      if (id == volume().current_timeline || !catalogue().RetainedPoints(id).empty()) continue;
+      views.push_back({id, kLastPosition, nullptr});
+    }
+    for (const View& view : views) {
       for (uint64_t block = 0; block < kVolumeBlocks; ++block) {
         const BlockRange range{BlockIndex(block), BlockCount(1)};
         const auto read =
             co_await side(index).replica().Read(view.timeline, view.as_of, range, bytes.span());
-        if (read.ok()) Compare(view, block, bytes.span());
+        if (read.ok() && view.content != nullptr) Compare(view, block, bytes.span());
         EXPECT_TRUE(read.ok() || !whole) << read.status();
         if (::testing::Test::HasFailure()) co_return;
       }
@@ -683,8 +689,8 @@ TEST(Repair, HealsWhatRotsWhileClientsRunAndThroughCrashes) {
   }
   // What the test is for did happen.
   if (count >= 30) {
-    EXPECT_GT(damaged, count * 4);
-    EXPECT_GT(healed, count);
+    EXPECT_GT(damaged, count);
+    EXPECT_GT(healed, 2 * count);
     EXPECT_GT(crashes, count / 4);
   }
 }
