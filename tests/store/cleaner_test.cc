@@ -13,6 +13,7 @@
 #include "storage/base/crc32c.h"
 #include "storage/base/limits.h"
 #include "storage/base/log.h"
+#include "storage/base/prng.h"
 #include "storage/io/aligned_bytes.h"
 #include "storage/map/catalogue_codec.h"
 #include "storage/runtime/executor.h"
@@ -68,6 +69,13 @@ class CleanerTest : public ::testing::Test {
   void Close() {
     if (store_ != nullptr) executor_.Run(store_->Stop());
     store_.reset();
+  }
+  // Nothing is lost but what was not logged.
+  void Crash() {
+    Prng random(1);
+    disk_.Crash(sim::CrashKind::kProcess, random);
+    metadata_.Crash();
+    Close();
   }
   // Stops it, looks at it as `twofold inspect --verify` does, and opens it again.
   void ExpectWhole() {
@@ -249,6 +257,21 @@ TEST_F(CleanerTest, MovesWhatWasMovedBeforeM16) {
   }
   ExpectWhole();
   ExpectContent();
+}
+
+TEST_F(CleanerTest, TakesTheMovesOfALifeThatCrashedM15) {
+  Write(0, 40, 1);
+  Zero(30, 5);
+  const SegmentNumber segment = SealAndCheckpoint();
+  ASSERT_TRUE(Clean(segment).ok());
+  Crash();
+  Open();
+  EXPECT_EQ(store_->segment_table().segments().at(segment).live_blocks, 0u);
+  EXPECT_EQ(store_->segment_table().segments().at(segment).zero_blocks, 0u);
+  Checkpoint();
+  EXPECT_FALSE(Has(segment)) << "to be moved once more";
+  ExpectContent();
+  ExpectWhole();
 }
 
 TEST_F(CleanerTest, LetsForwardingEntriesGoAfterAReferencePassM16) {
