@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "storage/base/status_macros.h"
 
 namespace twofold {
@@ -37,6 +38,30 @@ Task<absl::Status> LocalReplica::RecordMembership(Membership membership) {
   return store_->RecordMembership(std::move(state));
 }
 
+Task<absl::StatusOr<std::vector<TailEntry>>> LocalReplica::ReadTail(VolumeId volume, Position after,
+                                                                    size_t max_bytes) {
+  // A segment may be given back between finding an entry in it and reading its payload: then it is
+  // looked for again, and is found where it was moved, or known to have been recycled.
+  constexpr int kTries = 3;
+  absl::StatusOr<std::vector<TailEntry>> tail = absl::NotFoundError("");
+  for (int tries = 0; tries < kTries && absl::IsNotFound(tail.status()); ++tries) {
+    tail = co_await store_->ReadTail(volume, after, max_bytes);
+  }
+  if (!absl::IsNotFound(tail.status())) co_return tail;
+  co_return absl::UnavailableError(tail.status().message());
+}
+
+Task<absl::StatusOr<ScrubReport>> LocalReplica::Scrub(ScrubOptions options) {
+  if (scrub_ != nullptr) {
+    co_return absl::FailedPreconditionError(
+        absl::StrCat("set ", set_name(), " is being scrubbed already"));
+  }
+  scrub_ = std::make_unique<StoreScrub>(store_.get(), options);
+  absl::StatusOr<ScrubReport> report = co_await scrub_->Run();
+  scrub_.reset();
+  co_return report;
+}
+
 ReplicaStatus LocalReplica::status() const {
   const Store::Usage usage = store_->usage();
   ReplicaStatus status;
@@ -50,6 +75,7 @@ ReplicaStatus LocalReplica::status() const {
   status.incarnation = store_->superblock().incarnation;
   status.bad_blocks_seen = store_->bad_blocks_seen();
   status.damage = store_->damage_list().Report();
+  status.proof = store_->proof();
   return status;
 }
 

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "replication/replica.h"
+#include "storage/store/scrub.h"
 #include "storage/store/store.h"
 
 namespace twofold {
@@ -49,9 +51,7 @@ class LocalReplica final : public Replica {
   }
   const Catalogue& catalogue() const override { return store_->catalogue(); }
   Task<absl::StatusOr<std::vector<TailEntry>>> ReadTail(VolumeId volume, Position after,
-                                                        size_t max_bytes) override {
-    return store_->ReadTail(volume, after, max_bytes);
-  }
+                                                        size_t max_bytes) override;
   Task<absl::Status> PinForResync() override { return store_->PinForResync(); }
   void UnpinForResync() override { store_->UnpinForResync(); }
   absl::Status resync_pin() const override { return store_->resync_pin(); }
@@ -91,6 +91,24 @@ class LocalReplica final : public Replica {
     return store_->Repair(segment, std::move(source));
   }
   void CancelRepairs() override { store_->CancelRepairs(); }
+  Task<absl::StatusOr<ScrubReport>> Scrub(ScrubOptions options) override;
+  void StopScrub() override {
+    if (scrub_ != nullptr) scrub_->Cancel();
+  }
+  void SetScrubRate(uint64_t bytes_per_second) override {
+    if (scrub_ != nullptr) scrub_->SetRate(bytes_per_second);
+  }
+  std::optional<ScrubProgress> scrub_progress() const override {
+    if (scrub_ == nullptr) return std::nullopt;
+    return scrub_->progress();
+  }
+  Task<absl::Status> HoldPoints() override { return store_->HoldPoints(); }
+  void LetPointsGo() override { store_->LetPointsGo(); }
+  absl::Status points_held() const override { return store_->points_held(); }
+  Task<absl::StatusOr<std::vector<Piece>>> Describe(TimelineId timeline, Position as_of,
+                                                    BlockRange range) override {
+    return store_->Describe(timeline, as_of, range);
+  }
   ReplicaStatus status() const override;
   absl::Status health() const override { return store_->health(); }
   Task<absl::Status> CheckPresence() override { return store_->CheckPresence(); }
@@ -98,6 +116,7 @@ class LocalReplica final : public Replica {
 
  private:
   std::unique_ptr<Store> store_;
+  std::unique_ptr<StoreScrub> scrub_;  // while one is under way
 };
 
 }  // namespace twofold

@@ -55,4 +55,22 @@ Task<absl::StatusOr<CleanOutcome>> Replica::Repair(SegmentNumber /*segment*/,
   co_return NotHealed();
 }
 
+Task<absl::StatusOr<ScrubReport>> Replica::Scrub(ScrubOptions /*options*/) {
+  co_return absl::UnimplementedError("this kind of replica can't be scrubbed");
+}
+
+Task<absl::Status> Replica::HoldPoints() {
+  co_return absl::UnimplementedError("this kind of replica can't be compared");
+}
+
+absl::Status Replica::points_held() const {
+  return absl::UnimplementedError("this kind of replica can't be compared");
+}
+
+Task<absl::StatusOr<std::vector<Piece>>> Replica::Describe(TimelineId /*timeline*/,
+                                                           Position /*as_of*/,
+                                                           BlockRange /*range*/) {
+  co_return absl::UnimplementedError("this kind of replica can't be compared");
+}
+
 }  // namespace twofold

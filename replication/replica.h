@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,7 +26,9 @@
 #include "storage/store/checkpoint_record.h"
 #include "storage/store/cleaner.h"
 #include "storage/store/damage_list.h"
+#include "storage/store/proof_record.h"
 #include "storage/store/room.h"
+#include "storage/store/scrub.h"
 #include "storage/store/tail_entry.h"
 
 namespace twofold {
@@ -56,6 +59,7 @@ struct ReplicaStatus {
   Incarnation incarnation;
   uint64_t bad_blocks_seen = 0;
   DamageReport damage;
+  std::optional<ProofRecord> proof;  // when it was last proven whole; nothing: never
 };
 
 class Replica {
@@ -173,6 +177,27 @@ class Replica {
   virtual Task<absl::StatusOr<CleanOutcome>> Repair(SegmentNumber segment, BlockSource source);
   // A repair that is under way ends soon, with kUnavailable, and none begins any more.
   virtual void CancelRepairs() {}
+
+  // ---- Proving it whole; kUnimplemented where a kind can't ----
+  //
+  // Reads everything that it holds from its medium and checks it (storage/store/scrub.h). One pass
+  // at a time: kFailedPrecondition while one is under way. kCancelled after StopScrub.
+  virtual Task<absl::StatusOr<ScrubReport>> Scrub(ScrubOptions options);
+  virtual void StopScrub() {}
+  virtual void SetScrubRate(uint64_t /*bytes_per_second*/) {}
+  // Of the pass under way.
+  virtual std::optional<ScrubProgress> scrub_progress() const { return std::nullopt; }
+
+  // For comparing maps (pair/compare.h). From Hold to LetGo nothing that a retained point of its
+  // map sees goes away, and PrepareSpans and ReadSpan work as they do between Pin and Unpin. Where
+  // the store runs out of room it gives way: `points_held` is kUnavailable from then on.
+  virtual Task<absl::Status> HoldPoints();
+  virtual void LetPointsGo() {}
+  virtual absl::Status points_held() const;
+  // What `timeline` shows at `range` as of `as_of`, block by block: in pieces that are in order and
+  // cover the range, data by their positions and checksums alone.
+  virtual Task<absl::StatusOr<std::vector<Piece>>> Describe(TimelineId timeline, Position as_of,
+                                                            BlockRange range);
 
   virtual ReplicaStatus status() const = 0;
   // The reason of the failure, once it has failed.

@@ -123,6 +123,7 @@ Task<absl::Status> PoolState::AppendToCatalogue(LogEntry entry) {
 
 Task<void> PoolState::CheckReplicas() {
   set.CheckHealth();
+  scrub.CheckMembers();
   const ReplicaSet::InFlight members(&set);
   for (size_t i = 0; i < members.size(); ++i) {
     if (members[i]->failed) continue;
@@ -192,6 +193,8 @@ Task<void> Pool::Stop() {
   state_->repairer.Cancel();
   // Before the lock, which a resync needs for its end.
   if (state_->resync != nullptr) state_->resync->Cancel();
+  const absl::Status stopping = state_->scrub.Stop(std::nullopt);
+  TF_CHECK(stopping.ok()) << stopping;
   co_await state_->watch.Join();
   const AsyncMutex::Guard lock = co_await state_->admin.Lock();
   for (const auto& [id, volume] : state_->volumes) {
@@ -203,6 +206,19 @@ Task<void> Pool::Stop() {
   co_await state_->set.Stop();
   co_await CloseParts(&state_->parts);
 }
+
+absl::Status Pool::StartScrub(const std::optional<std::string>& set,
+                              std::optional<uint64_t> bytes_per_second) {
+  return state_->scrub.Start(set, bytes_per_second);
+}
+
+absl::Status Pool::StartComparison() { return state_->scrub.StartComparison(); }
+
+absl::Status Pool::StopScrub(const std::optional<std::string>& set) {
+  return state_->scrub.Stop(set);
+}
+
+ScrubStatus Pool::Scrubs() const { return state_->scrub.Status(); }
 
 Task<void> Pool::CheckReplicas() { co_await state_->CheckReplicas(); }
 

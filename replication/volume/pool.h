@@ -18,6 +18,7 @@
 #include "replication/volume/mount.h"
 #include "replication/volume/names.h"
 #include "replication/volume/on_set_loss.h"
+#include "replication/volume/scrub_info.h"
 #include "storage/base/types.h"
 #include "storage/io/buffer_pool.h"
 #include "storage/runtime/task.h"
@@ -65,6 +66,7 @@ struct ReplicaInfo {
   uint64_t incarnation = 0;
   uint64_t bad_blocks_seen = 0;  // CRC failures met since start
   DamageReport damage;           // found since start, and what became of it
+  ScrubInfo scrub;  // the pass under way, or the last one; when it was last proven whole
 };
 
 // What is not as it should be while a set is missing (R28).
@@ -144,6 +146,14 @@ class Pool {
   // neither here nor in-sync (R22), and brings it level in the background. kFailedPrecondition
   // where there is no such store, or several. Takes `newcomer` over, stopping it on an error.
   Task<absl::Status> ReplaceSet(std::unique_ptr<Replica> newcomer);
+
+  // In the background: reads and verifies all of a set, or of every set that is in-sync
+  // (storage/store/scrub.h), or compares the two sets' maps (pair/compare.h). Contracts: PoolScrub.
+  absl::Status StartScrub(const std::optional<std::string>& set,
+                          std::optional<uint64_t> bytes_per_second);
+  absl::Status StartComparison();
+  absl::Status StopScrub(const std::optional<std::string>& set);
+  ScrubStatus Scrubs() const;
 
   PoolInfo Info() const;
 

@@ -80,6 +80,7 @@ ReplicaInfo PoolState::Describe(const Replica& replica) const {
   item.incarnation = status.incarnation.value();
   item.bad_blocks_seen = status.bad_blocks_seen;
   item.damage = status.damage;
+  item.scrub = scrub.Describe(replica);
   return item;
 }
 

@@ -58,23 +58,6 @@ std::vector<VolumeId> VolumesOf(const PoolState& pool) {
   return ids;
 }
 
-// Freezes each volume where it is, one after the other: each has a history of its own. The caller
-// holds `admin`.
-Task<absl::Status> TakeResyncSnapshots(PoolState* pool) {
-  const std::vector<VolumeId> ids = VolumesOf(*pool);
-  for (const VolumeId id : ids) {
-    Volume* const volume = pool->volumes.at(id).get();
-    SnapshotBody body;
-    body.id = pool->catalogue().next_snapshot_id();
-    body.name = absl::StrCat(kInternalSnapshotPrefix, body.id.value());
-    std::vector<LogEntry> entries;
-    entries.push_back(Record(EntryKind::kSnapshot, volume->timeline(), EncodeSnapshot(body)));
-    absl::Status status = co_await volume->AppendRecords(std::move(entries), BlockRange());
-    TF_CO_RETURN_IF_ERROR(status);
-  }
-  co_return absl::OkStatus();
-}
-
 Task<absl::StatusOr<Catalogue>> Freeze(PoolState* pool, Replica* source) {
   const AsyncMutex::Guard lock = co_await pool->admin.Lock();
   if (pool->stopped) co_return absl::UnavailableError("the pool is being stopped");
@@ -171,6 +154,21 @@ Task<absl::Status> BringLevel(PoolState* pool, Resync* resync, Replica* source, 
   const absl::Status removed = co_await RemoveResyncSnapshots(pool);
   if (!removed.ok()) TF_LOG(WARNING) << "after a resync that failed: " << removed;
   co_return status;
+}
+
+Task<absl::Status> TakeResyncSnapshots(PoolState* pool) {
+  const std::vector<VolumeId> ids = VolumesOf(*pool);
+  for (const VolumeId id : ids) {
+    Volume* const volume = pool->volumes.at(id).get();
+    SnapshotBody body;
+    body.id = pool->catalogue().next_snapshot_id();
+    body.name = absl::StrCat(kInternalSnapshotPrefix, body.id.value());
+    std::vector<LogEntry> entries;
+    entries.push_back(Record(EntryKind::kSnapshot, volume->timeline(), EncodeSnapshot(body)));
+    absl::Status status = co_await volume->AppendRecords(std::move(entries), BlockRange());
+    TF_CO_RETURN_IF_ERROR(status);
+  }
+  co_return absl::OkStatus();
 }
 
 Task<absl::Status> RemoveResyncSnapshots(PoolState* pool) {

@@ -24,6 +24,10 @@ namespace twofold {
 Task<absl::Status> BringLevel(PoolState* pool, Resync* resync, Replica* source, Replica* target,
                               std::function<Task<absl::Status>()> admit);
 
+// Freezes each volume where it is, one after the other: each has a history of its own. By a
+// snapshot that is in no list. The caller holds `pool->admin`.
+Task<absl::Status> TakeResyncSnapshots(PoolState* pool);
+
 // After an attach: deletes the frozen points of a resync that a crash ended. The caller holds
 // `pool->admin`, or nobody else has the pool yet.
 Task<absl::Status> RemoveResyncSnapshots(PoolState* pool);

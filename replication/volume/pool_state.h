@@ -15,6 +15,7 @@
 #include "replication/pair/replica_set.h"
 #include "replication/pair/resync.h"
 #include "replication/volume/pool.h"
+#include "replication/volume/pool_scrub.h"
 #include "replication/volume/stream.h"
 #include "replication/volume/volume.h"
 #include "storage/io/buffer_pool.h"
@@ -64,6 +65,7 @@ class PoolState {
   std::vector<std::unique_ptr<Volume>> deleted;  // until their mounts have gone
   std::vector<Replica*> stale;                   // present, not read
   std::unique_ptr<Resync> resync;                // the last one, under way or not
+  PoolScrub scrub{this};
   std::optional<SnapshotId> snapshot_in_deletion;
   AsyncMutex admin;  // one administrative call at a time
   bool stopped = false;

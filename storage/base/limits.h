@@ -37,6 +37,11 @@ inline constexpr size_t kReadySegmentsIdle = 16;    // while nothing is written 
 // What background work writes at a time: a larger write fills the device's queue, and a batch that
 // comes then waits for it.
 inline constexpr uint64_t kDevicePieceBytes = uint64_t{128} << 10;
+// What a scrub reads at a time.
+inline constexpr size_t kScrubPieceBytes = size_t{256} << 10;
+// How fast it reads where nobody says otherwise.
+inline constexpr uint64_t kDefaultScrubBytesPerSecond = uint64_t{64} << 20;
+inline constexpr size_t kMaxScrubFindings = 1000;    // told one by one; further ones are counted
 inline constexpr size_t kMaxMovedEntryBlocks = 128;  // 512 KiB: what others wait behind (M15)
 inline constexpr size_t kMaxIoPieces = 1023;         // iovecs of one write (IOV_MAX less one)
 inline constexpr size_t kMaxDamagedPlaces = 128;     // of a store, remembered; more are counted
@@ -118,6 +123,7 @@ static_assert(kMaxBatchPayloadBlocks * kBlockSize + kMaxDescriptorBlocks * kBloc
               "a batch fits a segment with room for the descriptor copies (R15)");
 static_assert(kMaxBatchPayloadBlocks + kMaxDescriptorBlocks <= kMaxIoPieces);
 static_assert(kDevicePieceBytes % kBlockSize == 0);
+static_assert(kScrubPieceBytes % kBlockSize == 0);
 static_assert(kNbdPieceBytes % kNbdGuaranteedBytes == 0 && kNbdGuaranteedBytes % kBlockSize == 0);
 static_assert(2 * (kNbdPieceBytes / kBlockSize + 1) <= kMaxIoPieces,
               "the chunks of a piece, a header and data each, go out in one write");

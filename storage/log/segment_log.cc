@@ -11,6 +11,7 @@
 #include "storage/log/codec.h"
 #include "storage/log/log_recovery.h"
 #include "storage/log/log_writer.h"
+#include "storage/log/segment_check.h"
 #include "storage/log/segment_files.h"
 #include "storage/log/segment_reader.h"
 
@@ -171,6 +172,23 @@ Task<absl::Status> SegmentLog::CheckRecords(SegmentNumber segment) {
 }
 
 void SegmentLog::LeaveSegment(SegmentNumber segment) { impl_->writer.LeaveSegment(segment); }
+
+Task<absl::StatusOr<SegmentCheck>> SegmentLog::CheckSegment(SegmentNumber segment, bool open,
+                                                            std::vector<bool> needed,
+                                                            BeforeRead before_read) {
+  const SegmentFile* file = impl_->files->Find(segment);
+  if (file == nullptr) {
+    co_return absl::NotFoundError(absl::StrCat("the log has no segment ", segment.value()));
+  }
+  SegmentToCheck to_check;
+  to_check.file = *file;
+  to_check.needed = std::move(needed);
+  if (open) {
+    to_check.end = impl_->writer.end();
+    TF_CHECK_EQ(to_check.end.segment, segment);
+  }
+  co_return co_await twofold::CheckSegment(std::move(to_check), std::move(before_read));
+}
 
 void SegmentLog::SetCatalogue(CatalogueReference catalogue) {
   impl_->writer.SetCatalogue(catalogue);

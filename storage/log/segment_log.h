@@ -19,6 +19,7 @@
 #include "storage/io/block_device.h"
 #include "storage/log/entry.h"
 #include "storage/log/logged_batch.h"
+#include "storage/log/segment_damage.h"
 #include "storage/runtime/task.h"
 
 namespace twofold {
@@ -123,6 +124,11 @@ class SegmentLog {
   // The next batch goes to a new segment, if `segment` is the one that is being written: so that
   // this one is sealed soon. What room was left in it is lost, for the caller to have looked at.
   void LeaveSegment(SegmentNumber segment);
+
+  // Reads and checks the whole segment, its payload as far as `needed` says by block; see
+  // segment_check.h. `open`: it is being written. Pinned by the caller. kNotFound: it is not there.
+  Task<absl::StatusOr<SegmentCheck>> CheckSegment(SegmentNumber segment, bool open,
+                                                  std::vector<bool> needed, BeforeRead before_read);
 
   // The newest complete catalogue starts there: the batches that follow say so (R17).
   void SetCatalogue(CatalogueReference catalogue);

@@ -8,8 +8,15 @@
 #include "storage/base/check.h"
 #include "storage/base/crc32c.h"
 #include "storage/base/status_macros.h"
+#include "storage/runtime/executor.h"
 
 namespace twofold {
+namespace {
+
+// A segment of small writes has thousands of descriptors: others get their turn in between.
+constexpr size_t kBatchesInOneTurn = 256;
+
+}  // namespace
 
 Task<absl::Status> SegmentReader::Read(uint32_t block, absl::Span<std::byte> into) {
   const iovec piece = Piece(into);
@@ -97,6 +104,7 @@ Task<absl::StatusOr<std::vector<DecodedBatch>>> SegmentReader::ReadCopies() {
     if (!batch.ok()) co_return absl::NotFoundError(batch.status().message());
     copies.remove_prefix(batch->used_bytes);
     batches.push_back(*std::move(batch));
+    if (batches.size() % kBatchesInOneTurn == 0) co_await Yield();
   }
   if (batches.size() != seal->batches) co_return absl::NotFoundError("copies are missing");
   co_return batches;

@@ -205,4 +205,45 @@ Task<absl::StatusOr<Superblock>> UpdateSuperblock(std::vector<BlockDevice*> devi
   co_return superblock;
 }
 
+Task<absl::StatusOr<std::vector<std::string>>> CheckSuperblocks(std::vector<BlockDevice*> devices,
+                                                                Superblock superblock) {
+  std::vector<std::string> damage;
+  for (size_t place = 0; place < devices.size(); ++place) {
+    BlockDevice* const device = devices[place];
+    const std::string name = absl::StrCat(device->name(), "/", kPath);
+    absl::StatusOr<FileHandle> file = co_await device->Open(kPath, OpenMode::kExisting);
+    if (absl::IsNotFound(file.status())) {
+      damage.push_back(absl::StrCat(name, " is gone"));
+      continue;
+    }
+    TF_CO_RETURN_IF_ERROR(file);
+    const absl::StatusOr<uint64_t> size_bytes = co_await device->Size(*file);
+    TF_CO_RETURN_IF_ERROR(size_bytes);
+    if (*size_bytes != format::kSuperblockFileBytes) {
+      damage.push_back(absl::StrCat(name, " is ", *size_bytes, " bytes long instead of ",
+                                    format::kSuperblockFileBytes));
+      continue;
+    }
+    for (size_t slot = 0; slot < format::kSuperblockSlots; ++slot) {
+      AlignedBytes bytes(kBlockSize);
+      const iovec piece{bytes.data(), bytes.size()};
+      const absl::Status read =
+          co_await device->Read(*file, slot * kBlockSize, absl::MakeConstSpan(&piece, 1));
+      const absl::StatusOr<SuperblockCopy> copy =
+          read.ok() ? DecodeSuperblock(bytes.span()) : absl::StatusOr<SuperblockCopy>(read);
+      const bool newest = superblock.version % format::kSuperblockSlots == slot;
+      // The other one is of an earlier version, and says the same of who the store is.
+      const bool right =
+          copy.ok() && copy->place == place && copy->superblock.store_id == superblock.store_id &&
+          copy->superblock.disk_ids == superblock.disk_ids &&
+          (newest ? copy->superblock == superblock : copy->superblock.version < superblock.version);
+      if (right) continue;
+      damage.push_back(absl::StrCat(
+          "copy ", slot, " in ", name, ": ",
+          copy.ok() ? "it is not what was written there" : std::string(copy.status().message())));
+    }
+  }
+  co_return damage;
+}
+
 }  // namespace twofold

@@ -41,4 +41,10 @@ Task<absl::StatusOr<Superblock>> ReadSuperblock(std::vector<BlockDevice*>& devic
 Task<absl::StatusOr<Superblock>> UpdateSuperblock(std::vector<BlockDevice*> devices,
                                                   Superblock superblock);
 
+// Looks at every copy of `superblock`, which is the newest version, in every directory: what is
+// damaged of it, a line each. A copy that was torn by a crash long ago is damaged too: it protects
+// nothing. kUnavailable: a directory can't be looked at.
+Task<absl::StatusOr<std::vector<std::string>>> CheckSuperblocks(std::vector<BlockDevice*> devices,
+                                                                Superblock superblock);
+
 }  // namespace twofold

@@ -6,6 +6,8 @@
 // table (key_codec.h) and the same in both (merge.h).
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -45,6 +47,12 @@ class MetadataStore {
   // All or nothing, and durable when it returns OK (one WriteBatch, WAL off, flushed: M9). One at a
   // time.
   virtual Task<absl::Status> Commit(MetadataBatch batch) = 0;
+
+  // Reads everything that is stored from the medium, past every cache, and checks it against its
+  // checksums; `before_read` is called before each piece, and its error ends the work. kDataLoss:
+  // damaged, with the place. What is committed meanwhile need not be read.
+  virtual Task<absl::Status> Verify(
+      std::function<Task<absl::Status>(uint64_t bytes)> before_read) = 0;
 
   // Bytes on disk, about. Does not block.
   virtual uint64_t SizeBytes() const = 0;

@@ -228,15 +228,6 @@ void RocksStore::MeasureSize() {
   }
 }
 
-Task<absl::Status> RocksStore::VerifyChecksums() {
-  TF_CHECK(db_ != nullptr);
-  co_return co_await offload_->Run([this]() -> absl::Status {
-    const rocksdb::Status status = db_->VerifyChecksum();
-    if (status.ok()) return absl::OkStatus();
-    return FromRocksError(status, absl::StrCat("map in ", directory_, ": verifying"));
-  });
-}
-
 Task<void> RocksStore::Close() {
   TF_CHECK(!committing_);
   if (db_ == nullptr) co_return;

@@ -7,9 +7,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -59,11 +61,10 @@ class RocksStore final : public MetadataStore {
                                                    size_t limit) override;
   // kFailedPrecondition in a store that was opened read-only. kResourceExhausted: the disk is full.
   Task<absl::Status> Commit(MetadataBatch batch) override;
+  // Table by table, and then the manifest that names them (rocks_verify.cc).
+  Task<absl::Status> Verify(std::function<Task<absl::Status>(uint64_t bytes)> before_read) override;
   uint64_t SizeBytes() const override { return size_bytes_.load(std::memory_order_relaxed); }
   Task<void> Close() override;
-
-  // Reads every block of every table and checks it against its checksum: kDataLoss.
-  Task<absl::Status> VerifyChecksums();
 
  private:
   RocksStore(std::string directory, Mode mode, std::unique_ptr<rocksdb::DB> db, Offload* offload);
@@ -75,6 +76,10 @@ class RocksStore final : public MetadataStore {
   absl::StatusOr<std::vector<KeyValue>> ScanBlocking(const std::string& from, const std::string& to,
                                                      size_t limit, bool within_chunk) const;
   absl::Status CommitBlocking(const MetadataBatch& batch);
+  absl::Status VerifyTableBlocking(const std::string& name) const;
+  absl::Status VerifyManifestBlocking() const;
+  // Name and size of each table.
+  std::vector<std::pair<std::string, uint64_t>> TablesBlocking() const;
   void MeasureSize();
 
   const std::string directory_;

@@ -53,6 +53,7 @@ Task<absl::Status> Store::WriteCheckpoint() {
       {MetadataWrite::Kind::kPut, MetaKey(kCheckpointName), EncodeCheckpoint(record)});
   frozen.batch.push_back({MetadataWrite::Kind::kPut, MetaKey(kCatalogueName), catalogue_.Encode()});
   AppendResyncState(&frozen.batch);
+  AppendProof(&frozen.batch);
   entries_since_checkpoint_ = 0;
   blocks_since_checkpoint_ = 0;
   short_behind_tail_ = short_behind_tail_ && streams_.pending_entries() > 0;
@@ -70,6 +71,42 @@ Task<absl::Status> Store::WriteCheckpoint() {
   clean_work_.Set();
   co_return absl::OkStatus();
 }
+
+// ---- The last proof -----------------------------------------------------------------------------
+
+Task<absl::Status> Store::RememberProof(ProofRecord proof) {
+  if (resyncing()) co_return absl::FailedPreconditionError("the store is being brought level");
+  proof_ = std::move(proof);
+  proof_changed_ = true;
+  co_return co_await Checkpoint();
+}
+
+void Store::AppendProof(MetadataBatch* batch) {
+  if (!std::exchange(proof_changed_, false)) return;
+  if (proof_.has_value()) {
+    batch->push_back({MetadataWrite::Kind::kPut, MetaKey(kProofName), EncodeProof(*proof_)});
+  } else {
+    batch->push_back({MetadataWrite::Kind::kDelete, MetaKey(kProofName), ""});
+  }
+}
+
+// One that can't be read, or is another store's, proves nothing; that keeps no store from opening.
+Task<absl::Status> Store::LoadProof() {
+  const absl::StatusOr<std::optional<std::string>> bytes =
+      co_await parts_.metadata->Get(MetaKey(kProofName));
+  TF_CO_RETURN_IF_ERROR(bytes);
+  if (!bytes->has_value()) co_return absl::OkStatus();
+  absl::StatusOr<ProofRecord> proof = DecodeProof(**bytes);
+  if (proof.ok() && proof->store_id == superblock_.store_id) {
+    proof_ = *std::move(proof);
+  } else {
+    TF_LOG(WARNING) << place_ << ": when it was last proven whole is not known any more";
+    proof_changed_ = true;
+  }
+  co_return absl::OkStatus();
+}
+
+// ---- What goes with a checkpoint ----------------------------------------------------------------
 
 // Logs the whole catalogue, so that the segments before it need not be kept for the catalogue
 // records in them (R17). In pieces: an entry has a bounded body.

@@ -89,24 +89,33 @@ Task<absl::Status> Store::TakeReplayedMoves() {
   co_return absl::OkStatus();
 }
 
-// Reads which blocks of the segment live, and keeps that up to date from then on. No checkpoint is
-// under way: the bitmap of the last one and the changes since are the whole truth.
-Task<absl::Status> Store::FollowLive(SegmentNumber segment) {
-  TF_CHECK(!cleaning_.has_value());
+// Which blocks of the segment live. No checkpoint is under way: the bitmap of the last one and the
+// changes since are the whole truth.
+Task<absl::StatusOr<LiveBitmap>> Store::ReadLive(SegmentNumber segment) {
   const absl::StatusOr<std::optional<std::string>> row =
       co_await parts_.metadata->Get(EncodeSegmentKey(Table::kLive, segment));
   TF_CO_RETURN_IF_ERROR(row);
-  cleaning_.emplace();
-  cleaning_->segment = segment;
+  LiveBitmap live;
   if (row->has_value()) {
-    absl::StatusOr<LiveBitmap> live = LiveBitmap::Decode(**row);
-    if (!live.ok()) cleaning_.reset();
-    TF_CO_RETURN_IF_ERROR(live);
-    cleaning_->live = *std::move(live);
+    TF_CO_ASSIGN_OR_RETURN(live, LiveBitmap::Decode(**row));
   }
+  for (const LiveChange& change : table_.ChangesOf(segment)) {
+    live.Set(change.first.block, change.count, change.live);
+  }
+  co_return live;
+}
+
+// Keeps what ReadLive says up to date from then on.
+Task<absl::Status> Store::FollowLive(SegmentNumber segment) {
+  TF_CHECK(!cleaning_.has_value());
+  absl::StatusOr<LiveBitmap> live = co_await ReadLive(segment);
+  TF_CO_RETURN_IF_ERROR(live);
+  cleaning_.emplace(Cleaning{segment, *std::move(live)});
   const auto apply = [this](const LiveChange& change) {
     cleaning_->live.Set(change.first.block, change.count, change.live);
   };
+  // Others had their turn before this resumed. All of them again, in their order: nothing between
+  // here and Follow suspends.
   for (const LiveChange& change : table_.ChangesOf(segment)) apply(change);
   table_.Follow(segment, apply);
   co_return absl::OkStatus();

@@ -46,6 +46,7 @@ Task<absl::StatusOr<std::vector<BlockExtent>>> Store::Read(TimelineId timeline, 
                                                            BlockRange range,
                                                            absl::Span<std::byte> into) {
   TF_CHECK_EQ(into.size(), range.count.value() * kBlockSize);
+  ++reads_;
   std::vector<Piece> pieces;
   absl::Status status;
   // A place may be given back between looking it up and reading it, but not again and again.

@@ -129,6 +129,8 @@ Task<absl::Status> Store::LoadCheckpoint() {
     streams_.Restore(volume, stream.applied);
   absl::Status status = co_await LoadResyncState();
   TF_CO_RETURN_IF_ERROR(status);
+  status = co_await LoadProof();
+  TF_CO_RETURN_IF_ERROR(status);
   co_return co_await map_->Load();
 }
 

@@ -51,19 +51,52 @@ Task<absl::Status> Store::PinForResync() {
     source_.marks[volume] = {EndOf(stream), source_.log_from};
   }
   table_.PinFrom(source_.log_from);
-  map_->HoldReclaim(true);
+  HoldReclaim();
   co_return absl::OkStatus();
 }
 
 void Store::UnpinForResync() {
   source_ = ResyncSource();
   table_.PinFrom(SegmentNumber());
-  map_->HoldReclaim(false);
+  HoldReclaim();
+}
+
+void Store::HoldReclaim() {
+  map_->HoldReclaim(source_.status.ok() || points_held_.ok());
   work_.Set();
+}
+
+// By the one or the other: what is read here is exact.
+absl::Status Store::CheckHeld() const {
+  return points_held_.ok() ? absl::OkStatus() : source_.status;
+}
+
+Task<absl::Status> Store::HoldPoints() {
+  TF_CO_RETURN_IF_ERROR(failed_);
+  points_held_ = absl::OkStatus();
+  HoldReclaim();
+  co_return absl::OkStatus();
+}
+
+void Store::LetPointsGo() {
+  points_held_ = absl::UnavailableError("nobody compares it");
+  HoldReclaim();
+}
+
+// A comparison can be made again.
+bool Store::GiveUpPoints() {
+  if (!points_held_.ok() || map_->reclaim_jobs() == 0) return false;
+  points_held_ = absl::UnavailableError(
+      absl::StrCat("set ", superblock_.set_name, " (", place_,
+                   ") ran out of room and needed what it kept for being compared"));
+  TF_LOG(WARNING) << points_held_.message();
+  HoldReclaim();
+  return true;
 }
 
 // Room for clients is worth more than a resync that can begin again. False: it keeps nothing back.
 bool Store::GiveUpPin() {
+  if (GiveUpPoints()) return true;
   if (!source_.status.ok()) return false;
   bool keeps = map_->reclaim_jobs() > 0;
   for (const auto& [segment, info] : table_.segments()) {
@@ -82,7 +115,7 @@ bool Store::GiveUpPin() {
 Task<absl::Status> Store::PrepareSpans() {
   // Trims that are older than a retained point still change what it shows, chunk by chunk.
   while (map_->has_tombstones_before_points()) {
-    TF_CO_RETURN_IF_ERROR(source_.status);
+    TF_CO_RETURN_IF_ERROR(CheckHeld());
     if (stopping_) co_return absl::UnavailableError("the store is being stopped");
     absl::Status status = co_await Checkpoint();
     TF_CO_RETURN_IF_ERROR(status);
@@ -92,9 +125,9 @@ Task<absl::Status> Store::PrepareSpans() {
 }
 
 Task<absl::StatusOr<ResyncPage>> Store::ReadSpan(ResyncSpan span, std::string from) {
-  TF_CO_RETURN_IF_ERROR(source_.status);
+  TF_CO_RETURN_IF_ERROR(CheckHeld());
   absl::StatusOr<ResyncPage> page = co_await map_->ReadSpan(span, std::move(from));
-  TF_CO_RETURN_IF_ERROR(source_.status);  // It may have given way meanwhile.
+  TF_CO_RETURN_IF_ERROR(CheckHeld());  // It may have given way meanwhile.
   co_return page;
 }
 
@@ -189,6 +222,9 @@ absl::Status Store::NoteGoalPiece(const LogEntry& entry) {
   resync_->spans = PlanResync(catalogue_, goal);
   resync_->goal = std::move(goal);
   resync_changed_ = true;
+  // What it will hold then was not looked at.
+  proof_.reset();
+  proof_changed_ = true;
   OpenNextSpan();
   return absl::OkStatus();
 }

@@ -40,6 +40,7 @@
 #include "storage/store/checkpoint_record.h"
 #include "storage/store/cleaner.h"
 #include "storage/store/damage_list.h"
+#include "storage/store/proof_record.h"
 #include "storage/store/room.h"
 #include "storage/store/streams.h"
 #include "storage/store/tail_entry.h"
@@ -136,6 +137,14 @@ class Store {
   Task<absl::Status> PinForResync();
   void UnpinForResync();
   absl::Status resync_pin() const { return source_.status; }
+  // Contracts: Replica::HoldPoints and what follows it there.
+  Task<absl::Status> HoldPoints();
+  void LetPointsGo();
+  absl::Status points_held() const { return points_held_; }
+  Task<absl::StatusOr<std::vector<Piece>>> Describe(TimelineId timeline, Position as_of,
+                                                    BlockRange range) {
+    return LookupPieces(timeline, as_of, range);
+  }
   Task<absl::Status> PrepareSpans();
   Task<absl::StatusOr<ResyncPage>> ReadSpan(ResyncSpan span, std::string from);
   Task<absl::Status> VoidTails(Generation generation);
@@ -201,6 +210,9 @@ class Store {
   // 0: the segment's records). damage.cc.
   const DamageList& damage_list() const { return damage_list_; }
   void NoteDamage(LogAddress first, uint32_t count, const std::string& what);
+  // When it was last proven whole (scrub.h); nothing: never. A resync, which fills it anew from
+  // another set, ends that.
+  const std::optional<ProofRecord>& proof() const { return proof_; }
   // OK, or why the store takes nothing any more.
   const absl::Status& health() const { return failed_; }
 
@@ -214,6 +226,8 @@ class Store {
   Task<void> Stop();
 
  private:
+  friend class StoreScrub;  // looks at everything, and pins it
+
   Store(StoreParts parts, StoreOptions options);
 
   // recovery.cc
@@ -245,6 +259,7 @@ class Store {
   // cleaner.cc
   absl::Status NoteMoved(const LoggedBatch::Item& item);
   absl::Status NoteMovedZeros(const LoggedBatch::Item& item, SegmentNumber logged_in);
+  Task<absl::StatusOr<LiveBitmap>> ReadLive(SegmentNumber segment);
   Task<absl::Status> FollowLive(SegmentNumber segment);
   Task<absl::Status> TakeReplayedMoves();
   Task<absl::Status> MakeCleanable(SegmentNumber segment);
@@ -290,9 +305,15 @@ class Store {
   bool CheckpointDue() const;
   Task<absl::Status> MakeRoom();
   Task<absl::Status> RelieveMap();
+  Task<absl::Status> RememberProof(ProofRecord proof);
+  void AppendProof(MetadataBatch* batch);
+  Task<absl::Status> LoadProof();
 
   // resync.cc
+  void HoldReclaim();
+  absl::Status CheckHeld() const;
   bool GiveUpPin();
+  bool GiveUpPoints();
   SegmentNumber FirstSegmentOfTail(VolumeId volume, Position after) const;
   absl::Status CheckTarget(Generation generation) const;
   absl::Status CheckFilled(const LogEntry& entry) const;
@@ -349,6 +370,9 @@ class Store {
   uint64_t bad_blocks_seen_ = 0;
   DamageList damage_list_;
   bool repairs_cancelled_ = false;
+  uint64_t reads_ = 0;  // by clients
+  std::optional<ProofRecord> proof_;
+  bool proof_changed_ = false;  // since the last checkpoint
 
   // Checkpoints.
   CheckpointRecord last_checkpoint_;
@@ -417,6 +441,7 @@ class Store {
     std::map<VolumeId, Mark> marks;
   };
   ResyncSource source_;
+  absl::Status points_held_ = absl::UnavailableError("nobody compares it");
 
   // As the target, from `resync begin` to `resync end` (R4).
   struct ResyncTarget {

@@ -56,6 +56,31 @@ TEST(CommandLine, KnowsTheClientCommands) {
   EXPECT_EQ(RequestOf("status"), control::Request(control::GetStatus{}));
 }
 
+ScrubCommand ScrubOf(const std::string& line) {
+  return std::get<ScrubCommand>(MustParse(line).command);
+}
+
+TEST(CommandLine, KnowsScrub) {
+  using Mode = ScrubCommand::Mode;
+  EXPECT_EQ(ScrubOf("scrub").request, control::StartScrub{});
+  EXPECT_EQ(ScrubOf("scrub").mode, Mode::kWait);
+  EXPECT_EQ(ScrubOf("scrub a --rate 10M").request,
+            (control::StartScrub{"a", uint64_t{10} << 20, false}));
+  EXPECT_EQ(ScrubOf("scrub --rate 0 --background").request.bytes_per_second, 0u);
+  EXPECT_EQ(ScrubOf("scrub --background").mode, Mode::kBackground);
+  EXPECT_TRUE(ScrubOf("scrub --compare").request.compare);
+  EXPECT_EQ(ScrubOf("scrub b --stop").mode, Mode::kStop);
+  EXPECT_EQ(ScrubOf("scrub b --stop").request.set, "b");
+}
+
+TEST(CommandLine, RefusesAScrubThatMeansNothing) {
+  for (const char* line : {"scrub a b", "scrub --rate", "scrub --rate fast", "scrub --compare a",
+                           "scrub --compare --rate 1M", "scrub --stop --background",
+                           "scrub --stop --compare", "scrub -a"}) {
+    EXPECT_EQ(Parse(line).error.code(), absl::StatusCode::kInvalidArgument) << line;
+  }
+}
+
 TEST(CommandLine, TakesJsonOnEveryCommand) {
   EXPECT_TRUE(MustParse("status --json").json);
   EXPECT_TRUE(MustParse("volume list --json").json);

@@ -43,6 +43,13 @@ TEST(ControlRequest, ComesBackFromItsWireForm) {
       CreateSnapshots{{"db@a", "mail@a"}},
       DeleteSnapshot{"db@a"},
       Rollback{"db@a", true},
+      GetScrub{},
+      StartScrub{},
+      StartScrub{"a", 0, false},
+      StartScrub{std::nullopt, 1 << 20, false},
+      StartScrub{std::nullopt, std::nullopt, true},
+      StopScrub{},
+      StopScrub{"b"},
   };
   for (const Request& request : requests) {
     const RequestMessage message = EncodeRequest(request);
@@ -187,6 +194,17 @@ TEST(ControlRequest, RefusesAGroupOverTheLimit) {
   }
   ExpectRefused("POST", "/v1/snapshots",
                 {{absl::StrCat(R"({"names":[)", names, "]}"), "it holds 65"}});
+}
+
+TEST(ControlRequest, AComparisonIsOfBothSetsAndReadsNoData) {
+  for (const char* body :
+       {R"({"compare":true,"set":"a"})", R"({"compare":true,"bytes_per_second":1})"}) {
+    const ApiError error = MustRefuse({"POST", "/v1/scrub", body});
+    EXPECT_EQ(error.code, "invalid_argument");
+    EXPECT_THAT(error.message, HasSubstr("compare"));
+  }
+  EXPECT_EQ(MustRefuse({"POST", "/v1/scrub", R"({"set":"-"})"}).code, "invalid_argument");
+  EXPECT_EQ(MustRefuse({"DELETE", "/v1/scrub?sets=a", ""}).code, "invalid_argument");
 }
 
 }  // namespace

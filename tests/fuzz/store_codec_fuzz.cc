@@ -1,7 +1,7 @@
-// What a store and a pool keep of themselves: superblock, checkpoint record, attach records, pieces
-// of the catalogue, forwarding entries, the witness file. Any bytes: an error, or something that
-// comes back from its own encoding. Where a checksum stops almost every input it is tried a second
-// time as if it had verified.
+// What a store and a pool keep of themselves: superblock, checkpoint record, the last proof, attach
+// records, pieces of the catalogue, forwarding entries, the witness file. Any bytes: an error, or
+// something that comes back from its own encoding. Where a checksum stops almost every input it is
+// tried a second time as if it had verified.
 
 #include <algorithm>
 #include <cstddef>
@@ -19,6 +19,7 @@
 #include "storage/log/superblock_codec.h"
 #include "storage/map/forwarding.h"
 #include "storage/store/checkpoint_record.h"
+#include "storage/store/proof_record.h"
 
 namespace twofold {
 namespace {
@@ -67,6 +68,13 @@ void TryCheckpoint(absl::string_view input) {
   TryRecord<CheckpointRecord>(DecodeCheckpoint, EncodeCheckpoint, sealed);
 }
 
+void TryProof(absl::string_view input) {
+  TryRecord<ProofRecord>(DecodeProof, EncodeProof, input);
+  std::string sealed(input);
+  ByteWriter(&sealed).WriteU32Le(Crc32c(AsBytes(input)));
+  TryRecord<ProofRecord>(DecodeProof, EncodeProof, sealed);
+}
+
 void TryWitness(absl::string_view input) {
   TryRecord<Membership>(DecodeWitness, EncodeWitness, input);
   std::string text = "twofold-witness 1\n";
@@ -87,6 +95,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const absl::string_view bytes(reinterpret_cast<const char*>(data), size);
   TrySuperblock(bytes);
   TryCheckpoint(bytes);
+  TryProof(bytes);
   TryRecord<Generation>(DecodeSeal, EncodeGeneration, bytes);
   TryRecord<AttachState>(DecodeMembership, EncodeMembership, bytes);
   TryRecord<CataloguePiece>(DecodeCataloguePiece, EncodeCataloguePiece, bytes);

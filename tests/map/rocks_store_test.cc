@@ -30,6 +30,10 @@ namespace fs = std::filesystem;
 using testing::HasSubstr;
 using Mode = RocksStore::Mode;
 
+Task<absl::Status> Refuse() { co_return absl::CancelledError("enough"); }
+// For Verify: at once.
+Task<absl::Status> NoWait(uint64_t) { co_return absl::OkStatus(); }
+
 class RocksStoreTest : public testing::Test {
  protected:
   std::string directory() const { return folder_.Sub("map"); }
@@ -158,7 +162,7 @@ TEST_F(RocksStoreTest, ReadOnlyChangesNoFileAndTakesNoLock) {
   auto reader = MustOpen(Mode::kReadOnly);
   auto second = MustOpen(Mode::kReadOnly);
   EXPECT_EQ(harness_.Run(reader->Get(EncodeJobKey(3)))->value(), std::string(50, 'c'));
-  EXPECT_TRUE(harness_.Run(reader->VerifyChecksums()).ok());
+  EXPECT_TRUE(harness_.Run(reader->Verify(NoWait)).ok());
   EXPECT_GT(reader->SizeBytes(), 0u);
   EXPECT_EQ(harness_.Run(reader->Commit({Put("Ma", "1")})).code(),
             absl::StatusCode::kFailedPrecondition);
@@ -234,7 +238,7 @@ TEST_F(RocksStoreTest, DamagedTablesAreDataLossAndNeverAbsenceM12) {
     }
   }
   EXPECT_GT(damaged, 0);
-  EXPECT_EQ(harness_.Run(store->VerifyChecksums()).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(harness_.Run(store->Verify(NoWait)).code(), absl::StatusCode::kDataLoss);
   Close(std::move(store));
 }
 
@@ -260,6 +264,38 @@ TEST_F(RocksStoreTest, ADamagedCurrentIsDataLossM12) {
   MakeFilled();
   std::ofstream(directory() + "/CURRENT") << "nonsense\n";
   EXPECT_EQ(OpenStatus(Mode::kOpen).code(), absl::StatusCode::kDataLoss) << OpenStatus(Mode::kOpen);
+}
+
+// What is in the caches of a map that is open hides nothing.
+TEST_F(RocksStoreTest, VerifyFindsDamageUnderAnOpenMap) {
+  MakeFilled();
+  auto store = MustOpen(Mode::kOpen);
+  ASSERT_TRUE(harness_.Run(store->Scan("A", "Z", 100'000)).ok());
+  ASSERT_TRUE(harness_.Run(store->Verify(NoWait)).ok());
+  const fs::path table = Files(".sst").front();
+  DamageMiddle(table, 100);
+  const absl::Status found = harness_.Run(store->Verify(NoWait));
+  EXPECT_EQ(found.code(), absl::StatusCode::kDataLoss) << found;
+  EXPECT_THAT(std::string(found.message()), HasSubstr(table.filename().string()));
+  Close(std::move(store));
+}
+
+TEST_F(RocksStoreTest, VerifyFindsADamagedManifestUnderAnOpenMap) {
+  MakeFilled();
+  auto store = MustOpen(Mode::kOpen);
+  DamageMiddle(Manifest(), 20);
+  const absl::Status found = harness_.Run(store->Verify(NoWait));
+  EXPECT_EQ(found.code(), absl::StatusCode::kDataLoss) << found;
+  EXPECT_THAT(std::string(found.message()), HasSubstr("manifest"));
+  Close(std::move(store));
+}
+
+TEST_F(RocksStoreTest, VerifyEndsWithTheErrorOfItsPace) {
+  MakeFilled();
+  auto store = MustOpen(Mode::kOpen);
+  const auto refuse = [](uint64_t) -> Task<absl::Status> { return Refuse(); };
+  EXPECT_EQ(harness_.Run(store->Verify(refuse)).code(), absl::StatusCode::kCancelled);
+  Close(std::move(store));
 }
 
 // ---- Commits: M9 --------------------------------------------------------------------------------

@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "replication/local_replica.h"
 #include "replication/pair/attach.h"
+#include "replication/pair/compare.h"
 #include "replication/pair/resync.h"
 #include "replication/volume/mount.h"
 #include "replication/volume/pool.h"
@@ -32,7 +33,10 @@
 #include "storage/base/prng.h"
 #include "storage/io/aligned_bytes.h"
 #include "storage/map/catalogue_codec.h"
+#include "storage/map/chunk.h"
+#include "storage/map/key_codec.h"
 #include "storage/map/resync_plan.h"
+#include "storage/map/run_list.h"
 #include "storage/runtime/cancel.h"
 #include "storage/runtime/executor.h"
 #include "storage/runtime/task_scope.h"
@@ -119,6 +123,40 @@ class Node {
     }
   }
 
+  // Gives the block that `position` wrote another checksum in every version of its chunk, past all
+  // caches. False: the map does not say it there yet.
+  bool Falsify(BlockIndex block, Position position) {
+    for (const auto& [key_bytes, value] : metadata_.contents()) {
+      const absl::StatusOr<ChunkKey> key = DecodeChunkKey(key_bytes);
+      if (!key.ok() || key->chunk != ChunkOf(block)) continue;
+      const absl::StatusOr<RunList> runs = RunList::Decode(key->chunk, value);
+      EXPECT_TRUE(runs.ok()) << runs.status();
+      RunList changed;
+      bool any = false;
+      for (Run run : runs->runs()) {
+        if (run.position == position && run.kind == RunKind::kData && run.range.first <= block &&
+            block < run.range.end()) {
+          run.block_crcs[Distance(run.range.first, block).value()] ^= 0x10;
+          any = true;
+        }
+        changed.Insert(run);
+      }
+      if (any) falsified_[key_bytes] = {value, changed.Encode(key->chunk)};
+    }
+    for (const auto& [key, values] : falsified_) metadata_.Overwrite(key, values.second);
+    return !falsified_.empty();
+  }
+  // Where nothing was written over it meanwhile.
+  void Restore() {
+    for (const auto& [key, values] : falsified_) {
+      const auto found = metadata_.contents().find(key);
+      if (found != metadata_.contents().end() && found->second == values.second) {
+        metadata_.Overwrite(key, values.first);
+      }
+    }
+    falsified_.clear();
+  }
+
   // For a pool, which stops it.
   std::unique_ptr<Replica> Give() { return std::move(replica_); }
 
@@ -133,6 +171,7 @@ class Node {
   Prng& random_;
   sim::SimDisk disk_;
   sim::SimMetadataDisk metadata_;
+  std::map<std::string, std::pair<std::string, std::string>> falsified_;  // what was, what is
   std::unique_ptr<LocalReplica> replica_;
   Store* store_ = nullptr;
   bool crashed_ = false;
@@ -158,6 +197,8 @@ class World {
   int64_t filling_nanos() const { return filling_nanos_; }
   uint64_t crashes() const { return crashes_; }
   uint64_t resumed() const { return resumed_; }
+  uint64_t compared_blocks() const { return compared_blocks_; }
+  uint64_t lies_found() const { return lies_found_; }
 
  private:
   Task<void> RunAll() {
@@ -194,10 +235,14 @@ class World {
       if (target_.store().catalogue().Encode() == catalogue().Encode()) break;
     }
     if (!::testing::Test::HasFailure()) co_await CheckEqual();
+    EXPECT_FALSE(target_.store().proof().has_value()) << "what it was given was not looked at";
     // Both take what comes, as after joining.
     in_sync_ = true;
     if (!::testing::Test::HasFailure()) co_await Change(random_.Uniform(80), true);
     if (!::testing::Test::HasFailure()) co_await CheckEqual();
+    if (!::testing::Test::HasFailure()) co_await CompareWhileChanging();
+    // Last: what it has read of the lie stays in memory.
+    if (!::testing::Test::HasFailure()) co_await CompareWithALie();
     co_await source_.Close();
     co_await target_.Close();
     if (!::testing::Test::HasFailure()) co_await target_.Inspect();
@@ -493,17 +538,7 @@ class World {
 
   // As joining: nothing new is given a Seq meanwhile.
   Task<void> Finish(Resync* resync) {
-    for (const SnapshotId id : frozen_) {
-      const auto found = catalogue().snapshots().find(id);
-      if (found == catalogue().snapshots().end()) continue;
-      LogEntry entry;
-      entry.kind = EntryKind::kSnapshotDelete;
-      entry.volume = found->second.volume;
-      entry.timeline = found->second.timeline;
-      entry.body = EncodeSnapshotDelete({id});
-      const bool deleted = co_await Append(std::move(entry), AlignedBytes());
-      EXPECT_TRUE(deleted);
-    }
+    co_await DeleteFrozen();
     for (;;) {
       const absl::StatusOr<Resync::Sent> sent = co_await resync->SendTail();
       EXPECT_TRUE(sent.ok()) << sent.status();
@@ -559,6 +594,89 @@ class World {
     co_await source_.AttachAlone(generation_, /*commit=*/true);
     co_await target_.AttachAlone(generation_, /*commit=*/false);
     if (target_.store().resyncing()) co_await CheckOldState();
+  }
+
+  // ---- Comparing the two maps -----------------------------------------------------------------
+
+  // As of one position of each volume, whatever comes meanwhile.
+  Task<absl::StatusOr<CompareReport>> CompareMaps(bool changing) {
+    for (Node* node : {&source_, &target_}) {
+      const absl::Status held = co_await node->replica().HoldPoints();
+      EXPECT_TRUE(held.ok()) << held;
+    }
+    co_await Freeze();
+    absl::StatusOr<Catalogue> first = MakeGoal(catalogue());
+    absl::StatusOr<Catalogue> second = MakeGoal(target_.store().catalogue());
+    EXPECT_TRUE(first.ok()) << first.status();
+    EXPECT_TRUE(second.ok()) << second.status();
+    absl::StatusOr<CompareReport> report = absl::UnknownError("");
+    if (first.ok() && second.ok()) {
+      Comparison comparison(&source_.replica(), &target_.replica());
+      TaskScope scope;
+      working_ = changing;
+      if (changing) scope.Spawn(KeepChanging());
+      report = co_await comparison.Run(*std::move(first), *std::move(second));
+      working_ = false;
+      co_await scope.Join();
+    }
+    for (Node* node : {&source_, &target_}) node->replica().LetPointsGo();
+    co_await DeleteFrozen();
+    frozen_.clear();
+    co_return report;
+  }
+
+  Task<void> CompareWhileChanging() {
+    const absl::StatusOr<CompareReport> report = co_await CompareMaps(/*changing=*/true);
+    EXPECT_TRUE(report.ok()) << report.status();
+    if (!report.ok()) co_return;
+    for (const Difference& difference : report->differences) {
+      ADD_FAILURE() << difference.volume << "@" << difference.snapshot << " block "
+                    << difference.range.first << ": " << difference.first << " and "
+                    << difference.second;
+    }
+    EXPECT_EQ(report->different_blocks, 0u);
+    compared_blocks_ += report->blocks;
+  }
+
+  // One checksum in the target's map is not what it was given: found, with the volume and the
+  // block.
+  Task<void> CompareWithALie() {
+    if (catalogue().volumes().empty()) co_return;
+    const absl::Status saved = co_await target_.store().Checkpoint();
+    EXPECT_TRUE(saved.ok()) << saved;
+    const VolumeRecord volume = catalogue().volumes().begin()->second;
+    const View shown = co_await Look(&target_, volume.current_timeline, kLastPosition);
+    if (shown.empty()) co_return;
+    auto chosen = shown.begin();
+    std::advance(chosen, random_.Uniform(shown.size()));
+    if (!target_.Falsify(BlockIndex(chosen->first), chosen->second.position)) co_return;
+    const absl::StatusOr<CompareReport> report = co_await CompareMaps(/*changing=*/false);
+    target_.Restore();
+    EXPECT_TRUE(report.ok()) << report.status();
+    if (!report.ok()) co_return;
+    bool found = false;
+    for (const Difference& difference : report->differences) {
+      const BlockIndex block(chosen->first);
+      found = found || (difference.volume == volume.name && difference.range.first <= block &&
+                        block < difference.range.end());
+      EXPECT_NE(difference.first, difference.second);
+    }
+    EXPECT_TRUE(found) << "block " << chosen->first << " of " << volume.name;
+    ++lies_found_;
+  }
+
+  Task<void> DeleteFrozen() {
+    for (const SnapshotId id : frozen_) {
+      const auto found = catalogue().snapshots().find(id);
+      if (found == catalogue().snapshots().end()) continue;
+      LogEntry entry;
+      entry.kind = EntryKind::kSnapshotDelete;
+      entry.volume = found->second.volume;
+      entry.timeline = found->second.timeline;
+      entry.body = EncodeSnapshotDelete({id});
+      const bool deleted = co_await Append(std::move(entry), AlignedBytes());
+      EXPECT_TRUE(deleted);
+    }
   }
 
   // ---- Looking --------------------------------------------------------------------------------
@@ -641,6 +759,8 @@ class World {
   uint64_t names_ = 0;
   uint64_t crashes_ = 0;
   uint64_t resumed_ = 0;
+  uint64_t compared_blocks_ = 0;
+  uint64_t lies_found_ = 0;
   std::set<SnapshotId> frozen_;
   bool working_ = false;
   bool volume_deleted_ = false;
@@ -654,17 +774,23 @@ TEST(Resync, MakesAStaleCopyEqualThroughCrashes) {
   const uint64_t count = sim::FromEnvironment("TWOFOLD_SEEDS", 60);
   uint64_t crashes = 0;
   uint64_t resumed = 0;
+  uint64_t compared_blocks = 0;
+  uint64_t lies_found = 0;
   for (uint64_t seed = first; seed < first + count && !HasFailure(); ++seed) {
     SCOPED_TRACE(absl::StrCat("TWOFOLD_SEED=", seed, " TWOFOLD_SEEDS=1"));
     World world(seed);
     world.Run();
     crashes += world.crashes();
     resumed += world.resumed();
+    compared_blocks += world.compared_blocks();
+    lies_found += world.lies_found();
   }
   // What the test is for did happen.
   if (count >= 60) {
     EXPECT_GT(crashes, count / 4);
     EXPECT_GT(resumed, count / 10);
+    EXPECT_GT(compared_blocks, 10 * count);
+    EXPECT_GT(lies_found, count / 2);
   }
 }
 

@@ -67,6 +67,18 @@ class SimMetadataStore final : public MetadataStore {
     co_return status;
   }
 
+  Task<absl::Status> Verify(
+      std::function<Task<absl::Status>(uint64_t bytes)> before_read) override {
+    TF_CO_RETURN_IF_ERROR(CheckAlive());
+    ++disk_.reads_;
+    absl::Status status = co_await before_read(SizeBytes());
+    TF_CO_RETURN_IF_ERROR(status);
+    co_await Sleep{disk_.Delay(disk_.options_.max_read_delay_ns)};
+    TF_CO_RETURN_IF_ERROR(CheckAlive());
+    if (!disk_.damaged_.empty()) co_return DamagedAt(*disk_.damaged_.begin());
+    co_return absl::OkStatus();
+  }
+
   uint64_t SizeBytes() const override {
     uint64_t bytes = 0;
     for (const auto& [key, value] : disk_.contents_) bytes += key.size() + value.size();

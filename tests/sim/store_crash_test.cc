@@ -13,20 +13,24 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "storage/base/crc32c.h"
 #include "storage/base/limits.h"
 #include "storage/base/log.h"
 #include "storage/base/prng.h"
 #include "storage/io/aligned_bytes.h"
+#include "storage/log/codec.h"
 #include "storage/map/catalogue_codec.h"
 #include "storage/map/recount.h"
 #include "storage/runtime/cancel.h"
 #include "storage/runtime/executor.h"
 #include "storage/runtime/task_scope.h"
+#include "storage/store/scrub.h"
 #include "storage/store/store.h"
 #include "tests/sim/sim_disk.h"
 #include "tests/sim/sim_metadata_store.h"
@@ -44,6 +48,9 @@ struct Probes {
   uint64_t passes = 0;
   uint64_t cleaned_by_a_life_that_crashed = 0;
   uint64_t at_risk = 0;  // entries that were answered, not flushed, when the power failed
+  uint64_t scrubs = 0;
+  uint64_t scrubs_that_crashed = 0;
+  std::map<std::string, uint64_t> flips;  // by what was hit
 };
 
 class World {
@@ -80,6 +87,7 @@ class World {
     cleaned_ = false;
     clean_often_ = random_.OneIn(2);
     durability_ = random_.OneIn(3) ? Durability::kWritten : Durability::kDurable;
+    scrub_often_ = random_.OneIn(2);
     const bool opened = co_await Open(/*read_only=*/false);
     if (opened) {
       co_await Attach();
@@ -197,6 +205,7 @@ class World {
       if (durability_ == Durability::kWritten && random_.OneIn(15)) scope.Spawn(Flush());
       if (clean_often_ && random_.OneIn(12)) scope.Spawn(CleanOne());
       if (clean_often_ && random_.OneIn(30)) scope.Spawn(RenewReferences());
+      if (scrub_often_ && random_.OneIn(12)) scope.Spawn(Scrub());
       if (random_.OneIn(25)) co_await scope.Join();
     }
     co_await scope.Join();
@@ -206,6 +215,133 @@ class World {
       co_return;
     }
     co_await CheckEverything();
+    if (!::testing::Test::HasFailure()) co_await FlipAndFind();
+  }
+
+  // While everything else goes on, a store that nothing was done to is whole.
+  Task<void> Scrub() {
+    if (scrub_ != nullptr) co_return;
+    const uint64_t rate = random_.OneIn(2) ? 0 : uint64_t{1} << (20 + random_.Uniform(8));
+    StoreScrub scrub(store_.get(), {.bytes_per_second = rate});
+    scrub_ = &scrub;
+    const absl::StatusOr<ScrubReport> report = co_await scrub.Run();
+    scrub_ = nullptr;
+    if (dying_) {
+      ++probes_.scrubs_that_crashed;
+      co_return;
+    }
+    EXPECT_TRUE(report.ok()) << report.status();
+    if (!report.ok()) co_return;
+    for (const ScrubFinding& finding : report->findings) ADD_FAILURE() << finding.what;
+    ++probes_.scrubs;
+  }
+
+  // One bit is flipped somewhere: the scrub finds that place and nothing else. Flipped back, it
+  // finds nothing.
+  Task<void> FlipAndFind() {
+    for (int flips = 0; flips < 4; ++flips) {
+      const std::optional<Target> target = co_await ChooseTarget();
+      if (!target.has_value()) continue;
+      ++probes_.flips[target->what];
+      disk_.FlipBit(target->file, target->byte, static_cast<unsigned>(random_.Uniform(8)));
+      StoreScrub scrub(store_.get(), {.bytes_per_second = 0});
+      const absl::StatusOr<ScrubReport> report = co_await scrub.Run();
+      EXPECT_TRUE(report.ok()) << report.status();
+      if (!report.ok()) co_return;
+      // Without a descriptor of the segment that is being written nothing says what is behind it.
+      bool found = false;
+      for (const ScrubFinding& finding : report->findings) {
+        found = found ||
+                (finding.segment == target->place.segment && finding.block == target->place.block);
+        EXPECT_EQ(finding.segment, target->place.segment) << target->what << ": " << finding.what;
+        EXPECT_TRUE(finding.block == target->place.block ||
+                    (target->what == "open descriptor" &&
+                     absl::StrContains(finding.what, "the records of")))
+            << target->what << ": " << finding.what;
+      }
+      EXPECT_TRUE(found) << target->what << " in " << target->file << " at " << target->byte;
+      disk_.Overwrite(target->file, target->byte, absl::MakeConstSpan(&target->was, 1));
+    }
+    co_await Scrub();
+  }
+
+  struct Target {
+    std::string what;
+    std::string file;
+    uint64_t byte = 0;
+    std::byte was{};
+    LogAddress place;  // as the scrub names it
+  };
+
+  Task<std::optional<Target>> ChooseTarget() {
+    Target target;
+    if (random_.OneIn(6)) {
+      target.what = "superblock";
+      target.file = "SUPERBLOCK";
+      target.byte = random_.Uniform(2 * kBlockSize);
+    } else {
+      const auto& segments = store_->segment_table().segments();
+      auto segment = segments.begin();
+      std::advance(segment, random_.Uniform(segments.size()));
+      target.place.segment = segment->first;
+      target.file = FileOf(segment->first);
+      const bool sealed = segment->second.state == SegmentState::kSealed;
+      const auto batches = co_await store_->ReadSegment(segment->first);
+      EXPECT_TRUE(batches.ok()) << batches.status();
+      if (!batches.ok() || batches->empty()) co_return std::nullopt;
+      uint64_t within = 0;
+      switch (random_.Uniform(4)) {
+        case 0: {
+          target.what = "header";
+          constexpr size_t kCopies[] = {format::kHeaderCopy1Offset, format::kHeaderCopy2Offset};
+          within = kCopies[random_.Uniform(2)] + random_.Uniform(60);
+          break;
+        }
+        case 1: {
+          target.what = sealed ? "descriptor" : "open descriptor";
+          // Those behind it in the open segment can't be found without it.
+          const LoggedBatch& batch =
+              sealed ? (*batches)[random_.Uniform(batches->size())] : batches->back();
+          target.place.block = batch.start.block;
+          within = random_.Uniform(sizeof(format::BatchDescriptor));
+          break;
+        }
+        case 2: {
+          if (!sealed) co_return std::nullopt;
+          target.what = "trailer";
+          target.place.block = kMinSegmentBytes / kBlockSize - 1;
+          within = format::kTrailerHeaderOffset + random_.Uniform(format::kTrailerBytes);
+          break;
+        }
+        default: {
+          const BlockRange range{BlockIndex(random_.Uniform(kBlocks)), BlockCount(1)};
+          const auto pieces = co_await store_->map().Lookup(model_.timeline, kLastPosition, range);
+          EXPECT_TRUE(pieces.ok()) << pieces.status();
+          if (!pieces.ok() || !pieces->front().mapped ||
+              pieces->front().run.kind != RunKind::kData) {
+            co_return std::nullopt;
+          }
+          target.what = "payload";
+          target.place = store_->map().forwarding().Resolve(pieces->front().run.address);
+          target.file = FileOf(target.place.segment);
+          within = random_.Uniform(kBlockSize);
+          break;
+        }
+      }
+      target.byte = uint64_t{target.place.block} * kBlockSize + within;
+    }
+    target.was = disk_.Peek(target.file, target.byte, 1).front();
+    co_return target;
+  }
+
+  std::string FileOf(SegmentNumber segment) const {
+    for (const std::string& path : disk_.Files()) {
+      if (!absl::StartsWith(path, "log/")) continue;
+      const auto identity = DecodeHeaderBlock(disk_.Peek(path, 0, kBlockSize));
+      if (identity.ok() && identity->segment == segment) return path;
+    }
+    ADD_FAILURE() << "no file holds segment " << segment;
+    return "";
   }
 
   // A segment that is in use, whichever: while entries are on their way, or alone.
@@ -417,7 +553,9 @@ class World {
   WallNanos stamp_ = 0;
   bool clean_often_ = false;
   Durability durability_ = Durability::kDurable;  // of this life
-  bool cleaned_ = false;                          // in this life
+  bool scrub_often_ = false;
+  StoreScrub* scrub_ = nullptr;  // under way
+  bool cleaned_ = false;         // in this life
 };
 
 TEST(StoreCrash, KeepsEveryAcknowledgedEntryAndEverySnapshot) {
@@ -435,6 +573,12 @@ TEST(StoreCrash, KeepsEveryAcknowledgedEntryAndEverySnapshot) {
   EXPECT_GT(probes.passes, count / 10);
   EXPECT_GT(probes.cleaned_by_a_life_that_crashed, count / 10);
   EXPECT_GT(probes.at_risk, count / 10);
+  EXPECT_GT(probes.scrubs, count);
+  EXPECT_GT(probes.scrubs_that_crashed, count / 10);
+  for (const char* what :
+       {"superblock", "header", "descriptor", "open descriptor", "trailer", "payload"}) {
+    EXPECT_GT(probes.flips[what], count / 20) << what;
+  }
 }
 
 }  // namespace

@@ -46,6 +46,11 @@ struct Presenter {
     return PresentRollback(out, request.snapshot, body);
   }
 
+  // `twofold scrub` asks these itself (scrub.h).
+  absl::Status operator()(const control::GetScrub&) const { return absl::OkStatus(); }
+  absl::Status operator()(const control::StartScrub&) const { return absl::OkStatus(); }
+  absl::Status operator()(const control::StopScrub&) const { return absl::OkStatus(); }
+
   absl::Status Deleted(const std::string& name) const {
     out << "deleted " << name << "\n";
     return absl::OkStatus();

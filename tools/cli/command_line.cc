@@ -52,6 +52,7 @@ class Grammar {
     AddSnapshot();
     AddRollback();
     AddStatus();
+    AddScrub();
     AddInspect();
   }
 
@@ -134,11 +135,14 @@ class Grammar {
           TF_ASSIGN_OR_RETURN(command.control_socket, ControlSocketPath(control_));
           return command;
         });
+    AddControl(leaf);
+    return leaf;
+  }
+  void AddControl(CLI::App* leaf) {
     leaf->add_option("--control", control_,
                      absl::StrCat("The daemon's control socket; else $TWOFOLD_CONTROL, else ",
                                   control::kDefaultControlSocket))
         ->type_name("PATH");
-    return leaf;
   }
 
   void AddSets(CLI::App* leaf) {
@@ -391,6 +395,53 @@ class Grammar {
               [] { return control::GetStatus{}; });
   }
 
+  // ---- scrub ----
+  void AddScrub() {
+    CLI::App* scrub =
+        AddLeaf(&app_, "scrub", "Read and verify all data of a set, or compare the two sets",
+                [this] { return MakeScrub(); });
+    AddControl(scrub);
+    scrub->add_option("SET", name_, "Only this set. Default: every set that is in-sync");
+    CLI::Option* rate =
+        scrub
+            ->add_option("--rate", rate_,
+                         absl::StrCat("Bytes a second that are read at most; 0: no limit. Also of "
+                                      "a pass that is under way. Default: ",
+                                      FormatSize(kDefaultScrubBytesPerSecond)))
+            ->type_name("SIZE");
+    CLI::Option* compare =
+        scrub
+            ->add_flag("--compare", compare_,
+                       "Compare what the two sets' maps say of each volume and snapshot, without "
+                       "reading data")
+            ->excludes(rate);
+    CLI::Option* background =
+        scrub->add_flag("--background", background_,
+                        "Don't wait for the end; `twofold status` shows how far it is");
+    scrub->add_flag("--stop", stop_, "End the passes that are under way")
+        ->excludes(rate)
+        ->excludes(compare)
+        ->excludes(background);
+  }
+  absl::StatusOr<Command> MakeScrub() {
+    ScrubCommand scrub;
+    if (stop_) scrub.mode = ScrubCommand::Mode::kStop;
+    if (background_) scrub.mode = ScrubCommand::Mode::kBackground;
+    scrub.request.compare = compare_;
+    if (!name_.empty()) {
+      TF_RETURN_IF_ERROR(CheckName(name_));
+      if (compare_) {
+        return absl::InvalidArgumentError("--compare is of both sets: it goes without SET");
+      }
+      scrub.request.set = name_;
+    }
+    if (!rate_.empty()) {
+      TF_ASSIGN_OR_RETURN(scrub.request.bytes_per_second, ParseSize(rate_));
+    }
+    TF_ASSIGN_OR_RETURN(scrub.control_socket, ControlSocketPath(control_));
+    return scrub;
+  }
+
   // ---- inspect ----
   void AddInspect() {
     CLI::App* inspect =
@@ -418,6 +469,10 @@ class Grammar {
   bool force_ = false;
   bool verify_ = false;
   bool dump_ = false;
+  bool compare_ = false;
+  bool background_ = false;
+  bool stop_ = false;
+  std::string rate_;
   std::string control_;
   std::string name_;
   std::string size_;

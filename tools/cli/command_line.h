@@ -38,8 +38,19 @@ struct ClientCommand {
   control::Request request;
 };
 
+// Asks a daemon more than once: to start, and how far it is.
+struct ScrubCommand {
+  enum class Mode {
+    kWait,        // start, and wait for the end
+    kBackground,  // start
+    kStop,
+  } mode = Mode::kWait;
+  std::string control_socket;
+  control::StartScrub request;
+};
+
 struct CommandLine {
-  std::variant<InitCommand, ServeCommand, InspectCommand, ClientCommand> command;
+  std::variant<InitCommand, ServeCommand, InspectCommand, ClientCommand, ScrubCommand> command;
   bool json = false;
 };
 

@@ -6,6 +6,7 @@
 #include "tools/cli/command_line.h"
 #include "tools/cli/init.h"
 #include "tools/cli/inspect.h"
+#include "tools/cli/scrub.h"
 #include "tools/cli/serve.h"
 #include "tools/control/status_codes.h"
 
@@ -18,6 +19,7 @@ struct Runner {
   int operator()(const ServeCommand& command) const { return RunServe(command, console); }
   int operator()(const InspectCommand& command) const { return RunInspect(command, console); }
   int operator()(const ClientCommand& command) const { return RunClientCommand(command, console); }
+  int operator()(const ScrubCommand& command) const { return RunScrub(command, console); }
 };
 
 }  // namespace

@@ -1,3 +1,6 @@
+#include <string>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -5,6 +8,7 @@
 #include "storage/base/units.h"
 #include "tools/cli/console.h"
 #include "tools/cli/present.h"
+#include "tools/cli/scrub.h"
 #include "tools/cli/table.h"
 #include "tools/control/info_json.h"
 
@@ -36,6 +40,27 @@ void PrintDamage(std::ostream& out, const ReplicaInfo& replica) {
                  Printable(place->where), Printable(what)});
     }
   }
+  table.Print(out);
+}
+
+// When each set that is here was last proven whole, and how far a scrub of it is.
+void PrintScrubs(std::ostream& out, const std::vector<ReplicaInfo>& replicas) {
+  Table table({{"SET"}, {"PROVEN WHOLE"}, {"SCRUB"}});
+  for (const ReplicaInfo& replica : replicas) {
+    if (replica.state == "missing") continue;
+    const ScrubInfo& scrub = replica.scrub;
+    std::string now = "-";
+    if (scrub.state == "running") now = absl::StrCat("under way: ", ScrubProgressText(scrub));
+    if (scrub.state == "damaged") {
+      now = absl::StrCat(PresentTime(scrub.ended), ": ", scrub.damaged_places, " DAMAGED places");
+    }
+    if (scrub.state == "stopped" || scrub.state == "failed") {
+      now = absl::StrCat(scrub.state, ": ", Printable(scrub.what));
+    }
+    table.Add({replica.set, ProvenText(scrub), now});
+  }
+  if (table.empty()) return;
+  out << "\n";
   table.Print(out);
 }
 
@@ -89,6 +114,7 @@ absl::Status PresentStatus(std::ostream& out, const std::string& body) {
     out << "\nset " << replica.set << ": " << Printable(replica.reason) << "\n";
   }
   for (const ReplicaInfo& replica : pool.replicas) PrintDamage(out, replica);
+  PrintScrubs(out, pool.replicas);
   return absl::OkStatus();
 }
 

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "storage/base/check.h"
 #include "storage/base/log.h"
+#include "tools/control/scrub_json.h"
 #include "tools/control/status_codes.h"
 
 namespace twofold::control {
@@ -84,6 +85,24 @@ Task<Answer> Run(Pool* pool, const DaemonInfo* daemon, Rollback request) {
       co_await pool->Rollback(Named(request.snapshot), request.force);
   if (!kept.ok()) co_return Failed(kept.status());
   co_return Done(EncodeRollback(request.snapshot, *kept, *daemon));
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo*, GetScrub) {
+  co_return Done(EncodeScrubs(pool->Scrubs()));
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo*, StartScrub request) {
+  const absl::Status status = request.compare
+                                  ? pool->StartComparison()
+                                  : pool->StartScrub(request.set, request.bytes_per_second);
+  if (!status.ok()) co_return Failed(status);
+  co_return Done(EncodeScrubs(pool->Scrubs()));
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo*, StopScrub request) {
+  const absl::Status status = pool->StopScrub(request.set);
+  if (!status.ok()) co_return Failed(status);
+  co_return Done(EncodeScrubs(pool->Scrubs()));
 }
 
 }  // namespace

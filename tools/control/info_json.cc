@@ -13,6 +13,7 @@
 #include "tools/control/damage_json.h"
 #include "tools/control/json_fields.h"
 #include "tools/control/percent.h"
+#include "tools/control/scrub_json.h"
 #include "tools/control/status_codes.h"
 
 namespace twofold::control {
@@ -90,7 +91,8 @@ json::object ToJson(const ReplicaInfo& replica) {
           {"free_segments", replica.free_segments},
           {"incarnation", replica.incarnation},
           {"bad_blocks_seen", replica.bad_blocks_seen},
-          {"damage", DamageToJson(replica.damage)}};
+          {"damage", DamageToJson(replica.damage)},
+          {"scrub", ScrubToJson(replica.scrub)}};
 }
 
 json::value ToJson(const std::optional<DegradedInfo>& degraded) {
@@ -176,8 +178,10 @@ absl::Status FromJson(const json::value& value, ReplicaInfo& replica) {
   replica.incarnation = fields.Uint64("incarnation");
   replica.bad_blocks_seen = fields.Uint64("bad_blocks_seen");
   const json::value* damage = fields.Value("damage");
+  const json::value* scrub = fields.Value("scrub");
   TF_RETURN_IF_ERROR(fields.status());
-  return DamageFromJson(*damage, &replica.damage);
+  TF_RETURN_IF_ERROR(DamageFromJson(*damage, &replica.damage));
+  return ScrubFromJson(*scrub, &replica.scrub);
 }
 
 template <typename Info>

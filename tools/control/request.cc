@@ -195,6 +195,36 @@ absl::StatusOr<Request> ParseRollback(const Parts& parts) {
   return request;
 }
 
+absl::StatusOr<Request> ParseGetScrub(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  return GetScrub{};
+}
+
+absl::StatusOr<Request> ParseStartScrub(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  JsonFields fields(parts.body);
+  StartScrub request;
+  request.set = fields.OptionalString("set");
+  request.bytes_per_second = fields.OptionalUint64("bytes_per_second");
+  request.compare = fields.OptionalBool("compare").value_or(false);
+  TF_RETURN_IF_ERROR(fields.Finish());
+  if (request.set) TF_RETURN_IF_ERROR(CheckName(*request.set));
+  if (request.compare && (request.set || request.bytes_per_second)) {
+    return absl::InvalidArgumentError(
+        "\"compare\" is of both sets and reads no data: it goes without \"set\" and "
+        "\"bytes_per_second\"");
+  }
+  return request;
+}
+
+absl::StatusOr<Request> ParseStopScrub(const Parts& parts) {
+  QueryFields query(parts.query);
+  StopScrub request{.set = query.String("set")};
+  TF_RETURN_IF_ERROR(query.Finish());
+  if (request.set) TF_RETURN_IF_ERROR(CheckName(*request.set));
+  return request;
+}
+
 struct Route {
   const char* noun;  // first part of the path
   size_t parts;      // of the path, the noun included
@@ -214,6 +244,9 @@ constexpr Route kRoutes[] = {
     {"snapshots", 1, "POST", true, ParseCreateSnapshots},
     {"snapshots", 2, "DELETE", false, ParseDeleteSnapshot},
     {"rollback", 1, "POST", true, ParseRollback},
+    {"scrub", 1, "GET", false, ParseGetScrub},
+    {"scrub", 1, "POST", true, ParseStartScrub},
+    {"scrub", 1, "DELETE", false, ParseStopScrub},
 };
 
 // The path without "/v1/", in decoded parts; kNotFound when it is another tree.
@@ -282,9 +315,9 @@ std::variant<Request, ApiError> ParseRequest(const RequestMessage& message) {
     return *std::move(request);
   }
   if (!allowed.empty()) return MethodNotAllowed(message.method, allowed);
-  return ErrorFromStatus(absl::NotFoundError(
-      absl::StrCat("there is no path ", absl::Utf8SafeCHexEscape(target.first),
-                   "; there are /v1/status, /v1/volumes, /v1/snapshots and /v1/rollback")));
+  return ErrorFromStatus(absl::NotFoundError(absl::StrCat(
+      "there is no path ", absl::Utf8SafeCHexEscape(target.first),
+      "; there are /v1/status, /v1/volumes, /v1/snapshots, /v1/rollback and /v1/scrub")));
 }
 
 namespace {
@@ -328,6 +361,19 @@ struct Encoder {
     return {
         "POST", "/v1/rollback",
         json::serialize(json::object{{"snapshot", request.snapshot}, {"force", request.force}})};
+  }
+  RequestMessage operator()(const GetScrub&) const { return {"GET", "/v1/scrub", ""}; }
+  RequestMessage operator()(const StartScrub& request) const {
+    json::object body;
+    if (request.set) body["set"] = *request.set;
+    if (request.bytes_per_second) body["bytes_per_second"] = *request.bytes_per_second;
+    if (request.compare) body["compare"] = true;
+    return {"POST", "/v1/scrub", json::serialize(body)};
+  }
+  RequestMessage operator()(const StopScrub& request) const {
+    return {"DELETE",
+            request.set ? absl::StrCat("/v1/scrub?set=", PercentEncode(*request.set)) : "/v1/scrub",
+            ""};
   }
 
   static std::string VolumePath(const std::string& name) {

@@ -63,9 +63,23 @@ struct Rollback {
   bool operator==(const Rollback&) const = default;
 };
 
-using Request =
-    std::variant<GetStatus, ListVolumes, CreateVolume, ShowVolume, ResizeVolume, DeleteVolume,
-                 ListSnapshots, CreateSnapshots, DeleteSnapshot, Rollback>;
+struct GetScrub {
+  bool operator==(const GetScrub&) const = default;
+};
+struct StartScrub {
+  std::optional<std::string> set;            // else every set
+  std::optional<uint64_t> bytes_per_second;  // 0: no limit
+  bool compare = false;                      // instead, of both sets; without the others
+  bool operator==(const StartScrub&) const = default;
+};
+struct StopScrub {
+  std::optional<std::string> set;  // else every set, and the comparison
+  bool operator==(const StopScrub&) const = default;
+};
+
+using Request = std::variant<GetStatus, ListVolumes, CreateVolume, ShowVolume, ResizeVolume,
+                             DeleteVolume, ListSnapshots, CreateSnapshots, DeleteSnapshot, Rollback,
+                             GetScrub, StartScrub, StopScrub>;
 
 // A request as HTTP carries it.
 struct RequestMessage {
