@@ -123,7 +123,7 @@ Task<absl::Status> PoolState::AppendToCatalogue(LogEntry entry) {
 
 Task<void> PoolState::CheckReplicas() {
   set.CheckHealth();
-  scrub.CheckMembers();
+  scrub.Look(parts.scrub);
   const ReplicaSet::InFlight members(&set);
   for (size_t i = 0; i < members.size(); ++i) {
     if (members[i]->failed) continue;

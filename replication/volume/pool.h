@@ -99,6 +99,7 @@ class Pool {
     std::unique_ptr<Witness> witness;
     size_t buffer_pool_bytes = 0;
     AttachOptions attach;
+    ScrubSchedule scrub;
   };
 
   // Writes the first membership of a new pool (R26). kAborted when the witness holds one already.

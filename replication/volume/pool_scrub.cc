@@ -26,6 +26,10 @@ class Busy {
   ReplicaSet::Member* const member_;
 };
 
+// How long after a start a pass is begun at the earliest, and the first of a set at the latest.
+constexpr uint64_t kScrubAfterStartSeconds = 600;
+constexpr uint64_t kFirstScrubSeconds = 3600;
+
 const char* StateOf(const absl::Status& status) {
   return absl::IsCancelled(status) ? "stopped" : "failed";
 }
@@ -56,14 +60,7 @@ absl::Status PoolScrub::Start(const std::optional<std::string>& set,
       if (bytes_per_second.has_value()) replica->SetScrubRate(*bytes_per_second);
       continue;
     }
-    ScrubOptions options;
-    options.bytes_per_second = bytes_per_second.value_or(options.bytes_per_second);
-    pass.info = ScrubInfo();
-    pass.info.set = replica->set_name();
-    pass.info.state = "running";
-    pass.info.started = Executor::Current().WallNow();
-    pass.member = member;
-    pool_->watch.Spawn(RunPass(member, options));
+    Begin(member, bytes_per_second.value_or(kDefaultScrubBytesPerSecond));
   }
   if (found) return absl::OkStatus();
   if (!set.has_value()) return absl::FailedPreconditionError("no set is in-sync");
@@ -73,6 +70,33 @@ absl::Status PoolScrub::Start(const std::optional<std::string>& set,
         absl::StrCat("set ", *set, " is not in-sync: it is proven once it is"));
   }
   return absl::NotFoundError(absl::StrCat("there is no set ", *set, " here"));
+}
+
+void PoolScrub::Begin(ReplicaSet::Member* member, uint64_t bytes_per_second) {
+  Pass& pass = passes_[member->replica->set_name()];
+  pass.info = ScrubInfo();
+  pass.info.set = member->replica->set_name();
+  pass.info.state = "running";
+  pass.info.started = Executor::Current().WallNow();
+  pass.member = member;
+  pool_->watch.Spawn(RunPass(member, ScrubOptions{.bytes_per_second = bytes_per_second}));
+}
+
+// Counted from the last proof, or from the last pass, whatever came of it.
+bool PoolScrub::IsDue(const Replica& replica, const ScrubSchedule& schedule) const {
+  const auto seconds = [](WallNanos from, WallNanos to) {
+    return static_cast<uint64_t>(std::max<WallNanos>(to - from, 0)) / kNanosPerSecond;
+  };
+  const WallNanos now = Executor::Current().WallNow();
+  const std::optional<ProofRecord> proof = replica.status().proof;
+  WallNanos last = proof.has_value() ? proof->ended : 0;
+  const auto pass = passes_.find(replica.set_name());
+  if (pass != passes_.end()) last = std::max(last, pass->second.info.ended);
+  // Not at once after a start: there is enough to do then.
+  const uint64_t open_for = seconds(looking_since_, now);
+  if (open_for < std::min(schedule.every_seconds, kScrubAfterStartSeconds)) return false;
+  if (last > 0) return seconds(last, now) >= schedule.every_seconds;
+  return open_for >= std::min(schedule.every_seconds, kFirstScrubSeconds);
 }
 
 Task<void> PoolScrub::RunPass(ReplicaSet::Member* member, ScrubOptions options) {
@@ -86,9 +110,10 @@ Task<void> PoolScrub::RunPass(ReplicaSet::Member* member, ScrubOptions options) 
   ScrubInfo& info = pass.info;
   info.ended = Executor::Current().WallNow();
   if (!report.ok()) {
-    info.state = StateOf(report.status());
-    info.what = std::string(report.status().message());
-    TF_LOG(WARNING) << "scrub of set " << set << ": " << report.status().message();
+    const absl::Status why = member->failed ? member->reason : report.status();
+    info.state = StateOf(why);
+    info.what = std::string(why.message());
+    TF_LOG(WARNING) << "scrub of set " << set << ": " << why.message();
     co_return;
   }
   info.state = report->whole() ? "whole" : "damaged";
@@ -116,13 +141,24 @@ absl::Status PoolScrub::Stop(const std::optional<std::string>& set) {
   return absl::OkStatus();
 }
 
-void PoolScrub::CheckMembers() {
+void PoolScrub::Look(const ScrubSchedule& schedule) {
   for (const auto& [set, pass] : passes_) {
     if (pass.member != nullptr && pass.member->failed) pass.member->replica->StopScrub();
   }
-  if (comparison_ == nullptr) return;
-  for (const ReplicaSet::Member* member : compared_) {
-    if (member->failed) comparison_->Cancel();
+  if (comparison_ != nullptr) {
+    for (const ReplicaSet::Member* member : compared_) {
+      if (member->failed) comparison_->Cancel();
+    }
+  }
+  if (schedule.every_seconds == 0 || pool_->stopped) return;
+  if (looking_since_ == 0) looking_since_ = Executor::Current().WallNow();
+  const bool running = std::any_of(passes_.begin(), passes_.end(),
+                                   [](const auto& pass) { return pass.second.member != nullptr; });
+  if (running) return;
+  for (ReplicaSet::Member* member : pool_->set.in_sync()) {
+    if (member->failed || !IsDue(*member->replica, schedule)) continue;
+    Begin(member, schedule.bytes_per_second);
+    return;
   }
 }
 

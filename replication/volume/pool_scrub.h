@@ -34,8 +34,9 @@ class PoolScrub {
   ScrubStatus Status() const;
   ScrubInfo Describe(const Replica& replica) const;
 
-  // Ends those whose set has failed: called now and then.
-  void CheckMembers();
+  // Ends those whose set has failed, and begins what is due: one set at a time, a set that was
+  // never proven within the first hour. Called now and then.
+  void Look(const ScrubSchedule& schedule);
 
  private:
   struct Pass {
@@ -43,6 +44,8 @@ class PoolScrub {
     ReplicaSet::Member* member = nullptr;  // while it is under way
   };
 
+  void Begin(ReplicaSet::Member* member, uint64_t bytes_per_second);
+  bool IsDue(const Replica& replica, const ScrubSchedule& schedule) const;
   Task<void> RunPass(ReplicaSet::Member* member, ScrubOptions options);
   Task<void> RunComparison(ReplicaSet::Member* first, ReplicaSet::Member* second);
   Task<absl::StatusOr<CompareReport>> Compare(Replica* first, Replica* second);
@@ -52,6 +55,7 @@ class PoolScrub {
 
   PoolState* const pool_;
   std::map<std::string, Pass> passes_;  // by set
+  WallNanos looking_since_ = 0;
   CompareInfo compare_info_;
   std::unique_ptr<Comparison> comparison_;
   // While a comparison is under way.

@@ -7,11 +7,18 @@
 #include <vector>
 
 #include "replication/pair/compare.h"
+#include "storage/base/limits.h"
 #include "storage/log/entry.h"
 #include "storage/store/proof_record.h"
 #include "storage/store/scrub.h"
 
 namespace twofold {
+
+// Passes that are begun without being asked for.
+struct ScrubSchedule {
+  uint64_t every_seconds = 0;  // of each set, from the end of one to the next; 0: never
+  uint64_t bytes_per_second = kDefaultScrubBytesPerSecond;
+};
 
 // The pass over a set that is under way, or the last one since the daemon started.
 struct ScrubInfo {

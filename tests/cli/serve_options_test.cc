@@ -106,6 +106,24 @@ TEST(ServeOptions, HaveDefaults) {
   EXPECT_EQ(settings->memory_bytes, size_t{192} << 20);
   EXPECT_EQ(settings->map_cache_bytes, size_t{128} << 20);
   EXPECT_EQ(settings->log_level, LogLevel::kInfo);
+  EXPECT_EQ(settings->scrub.every_seconds, uint64_t{7} * 24 * 3600);
+  EXPECT_EQ(settings->scrub.bytes_per_second, uint64_t{64} << 20);
+}
+
+TEST(ServeConfig, SaysWhenToScrub) {
+  auto options = ParseServeConfig("[scrub]\nevery = \"12h\"\nrate = \"10M\"\n", "t.toml");
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->scrub_every_seconds, 12u * 3600);
+  EXPECT_EQ(options->scrub_bytes_per_second, uint64_t{10} << 20);
+  options = ParseServeConfig("[scrub]\nevery = \"never\"\n", "t.toml");
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_EQ(options->scrub_every_seconds, 0u);
+  for (const char* bad : {"7", "d", "0d", "7 d", "-1d", "weekly", "7w", "1000000d"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(ParseInterval(bad).status())) << bad;
+  }
+  const auto unknown = ParseServeConfig("[scrub]\nwhen = \"7d\"\n", "t.toml");
+  EXPECT_THAT(std::string(unknown.status().message()), HasSubstr("t.toml:2: \"when\""));
+  EXPECT_FALSE(ParseServeConfig("scrub = \"7d\"\n", "t.toml").ok());
 }
 
 TEST(ServeOptions, AreChecked) {

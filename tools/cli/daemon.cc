@@ -175,7 +175,8 @@ Task<absl::Status> Daemon::OpenPool() {
                          .attach = {.absent = std::move(absent_),
                                     .new_witness = settings_.new_witness,
                                     .force_stale = settings_.force_stale,
-                                    .confirm = parts_.confirm}};
+                                    .confirm = parts_.confirm},
+                         .scrub = settings_.scrub};
   absl::StatusOr<std::unique_ptr<Pool>> pool = co_await Pool::Attach(std::move(pool_parts));
   // On an error the pool has closed its parts.
   replicas_.clear();

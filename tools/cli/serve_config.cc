@@ -94,11 +94,33 @@ absl::Status Put(absl::StatusOr<Value> value, Target& target) {
   return absl::OkStatus();
 }
 
+absl::Status ReadScrub(const Entry& entry, ServeOptions& options) {
+  const toml::table* table = entry.node.as_table();
+  if (table == nullptr) {
+    return entry.Error("must be a table: [scrub], then lines like every = \"7d\", rate = \"64M\"");
+  }
+  for (const auto& [key, node] : *table) {
+    const Entry field{entry.file, std::string(key.str()), node};
+    if (field.key == "rate") {
+      TF_RETURN_IF_ERROR(Put(field.Size(), options.scrub_bytes_per_second));
+    } else if (field.key == "every") {
+      TF_ASSIGN_OR_RETURN(const std::string text, field.String());
+      const absl::StatusOr<uint64_t> seconds = ParseInterval(text);
+      if (!seconds.ok()) return field.Error(seconds.status().message());
+      options.scrub_every_seconds = *seconds;
+    } else {
+      return field.Error("is unknown in [scrub]; known are: every, rate");
+    }
+  }
+  return absl::OkStatus();
+}
+
 using Reader = std::function<absl::Status(const Entry&, ServeOptions&)>;
 
 const std::map<std::string, Reader>& Readers() {
   static const auto* readers = new std::map<std::string, Reader>{
       {"set", ReadSets},
+      {"scrub", ReadScrub},
       {"witness", [](const Entry& e, ServeOptions& o) { return Put(e.String(), o.witness); }},
       {"nbd", [](const Entry& e, ServeOptions& o) { return Put(e.Strings(), o.nbd); }},
       {"control", [](const Entry& e, ServeOptions& o) { return Put(e.String(), o.control); }},

@@ -4,7 +4,9 @@
 #include <cstdlib>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "storage/base/limits.h"
 #include "storage/base/status_macros.h"
 #include "storage/base/units.h"
@@ -48,12 +50,38 @@ ServeOptions Merge(ServeOptions command_line, ServeOptions config) {
   if (!command_line.control.empty()) config.control = std::move(command_line.control);
   if (command_line.memory_bytes) config.memory_bytes = command_line.memory_bytes;
   if (command_line.map_cache_bytes) config.map_cache_bytes = command_line.map_cache_bytes;
+  if (command_line.scrub_every_seconds) {
+    config.scrub_every_seconds = command_line.scrub_every_seconds;
+  }
+  if (command_line.scrub_bytes_per_second) {
+    config.scrub_bytes_per_second = command_line.scrub_bytes_per_second;
+  }
   config.new_witness = command_line.new_witness;
   config.force_stale = std::move(command_line.force_stale);
   config.replace = std::move(command_line.replace);
   config.yes = command_line.yes;
   if (!command_line.log_level.empty()) config.log_level = std::move(command_line.log_level);
   return config;
+}
+
+absl::StatusOr<uint64_t> ParseInterval(absl::string_view text) {
+  if (text == "never") return 0;
+  uint64_t unit = 0;
+  if (absl::ConsumeSuffix(&text, "d")) {
+    unit = 24 * 3600;
+  } else if (absl::ConsumeSuffix(&text, "h")) {
+    unit = 3600;
+  } else if (absl::ConsumeSuffix(&text, "m")) {
+    unit = 60;
+  }
+  constexpr uint64_t kMostUnits = 100'000;
+  uint64_t count = 0;
+  const bool digits = text.find_first_not_of("0123456789") == absl::string_view::npos;
+  if (unit == 0 || !digits || !absl::SimpleAtoi(text, &count) || count == 0 || count > kMostUnits) {
+    return absl::InvalidArgumentError(
+        "must be an interval like \"7d\", \"12h\" or \"90m\", or \"never\"");
+  }
+  return count * unit;
 }
 
 absl::StatusOr<std::string> ControlSocketPath(const std::string& given) {
@@ -83,6 +111,9 @@ absl::StatusOr<ServeSettings> ResolveServeOptions(const ServeOptions& options) {
   if (!options.log_level.empty()) {
     TF_ASSIGN_OR_RETURN(settings.log_level, ParseLogLevel(options.log_level));
   }
+  settings.scrub.every_seconds = options.scrub_every_seconds.value_or(kDefaultScrubEverySeconds);
+  settings.scrub.bytes_per_second =
+      options.scrub_bytes_per_second.value_or(kDefaultScrubBytesPerSecond);
   settings.new_witness = options.new_witness;
   settings.force_stale = options.force_stale;
   settings.replace = options.replace;

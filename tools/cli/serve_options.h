@@ -9,11 +9,13 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "replication/volume/scrub_info.h"
 #include "storage/base/log.h"
 #include "tools/cli/set_spec.h"
 
 namespace twofold::cli {
 
+inline constexpr uint64_t kDefaultScrubEverySeconds = uint64_t{7} * 24 * 3600;
 inline constexpr char kDefaultNbdEndpoint[] = "127.0.0.1:10809";
 
 // As given; what is empty was not given.
@@ -25,6 +27,8 @@ struct ServeOptions {
   std::optional<uint64_t> memory_bytes;
   std::optional<uint64_t> map_cache_bytes;
   std::string log_level;
+  std::optional<uint64_t> scrub_every_seconds;
+  std::optional<uint64_t> scrub_bytes_per_second;
   // For bad days, of the command line only.
   bool new_witness = false;
   std::string force_stale;  // a set's name
@@ -41,6 +45,7 @@ struct ServeSettings {
   size_t memory_bytes = 0;       // of client payloads in flight
   size_t map_cache_bytes = 0;    // of each set
   LogLevel log_level = LogLevel::kInfo;
+  ScrubSchedule scrub;
   bool new_witness = false;
   std::string force_stale;
   std::string replace;
@@ -52,6 +57,9 @@ struct ServeSettings {
 //   witness = "/srv/twofold/witness"
 //   nbd = ["127.0.0.1:10809", "unix:/run/twofold/nbd.sock"]
 //   memory = "512M"
+//   [scrub]
+//   every = "7d"
+//   rate = "64M"
 //   [set]
 //   a = "/disk1/twofold"
 //   b = ["/disk2/twofold", "/disk3/twofold"]
@@ -60,6 +68,9 @@ struct ServeSettings {
 absl::StatusOr<ServeOptions> LoadServeConfig(const std::string& file);
 // The same from text; `file` is for messages.
 absl::StatusOr<ServeOptions> ParseServeConfig(absl::string_view text, const std::string& file);
+
+// "7d", "12h", "90m"; "never" is 0. kInvalidArgument.
+absl::StatusOr<uint64_t> ParseInterval(absl::string_view text);
 
 // Where both say something, `command_line` counts.
 ServeOptions Merge(ServeOptions command_line, ServeOptions config);
