@@ -119,7 +119,10 @@ Task<absl::StatusOr<CleanOutcome>> Store::Repair(SegmentNumber segment, BlockSou
   absl::Status status = outcome.status();
   if (status.ok()) status = co_await GiveBack(segment);
   if (status.ok()) co_return outcome;
-  damage_list_.NoteFailure(segment, std::string(status.message()));
+  // What cleaning has found it has noted.
+  if (!absl::IsDataLoss(status)) {
+    damage_list_.NoteFailure(segment, std::string(status.message()));
+  }
   co_return status;
 }
 
