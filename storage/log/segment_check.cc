@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -48,9 +49,10 @@ class Checker {
     MakeUnits();
     status = co_await ReadUnits();
     TF_CO_RETURN_IF_ERROR(status);
-    std::stable_sort(
-        result_.damage.begin(), result_.damage.end(),
-        [](const SegmentDamage& a, const SegmentDamage& b) { return a.block < b.block; });
+    std::sort(result_.damage.begin(), result_.damage.end(),
+              [](const SegmentDamage& a, const SegmentDamage& b) {
+                return std::tie(a.block, a.kind) < std::tie(b.block, b.kind);
+              });
     co_return std::move(result_);
   }
 
