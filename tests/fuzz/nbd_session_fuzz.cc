@@ -230,6 +230,9 @@ class Script {
 
   void Connect(uint8_t how, uint8_t name) {
     if (clients_.size() == kMaxClients) return world_.Sleep(kNanosPerMilli * name);
+    // Nobody gets through otherwise.
+    world_.network().Release();
+    held_ = false;
     clients_.push_back(std::make_unique<Client>(&world_, written_.get()));
     Client& client = *clients_.back();
     if (how % 8 == 0) return client.SetWild();  // the input shakes hands itself

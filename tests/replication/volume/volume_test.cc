@@ -368,6 +368,21 @@ TEST_F(ConcurrentTest, AFailedSetIsDroppedAndTheOtherGoesOn) {  // R21
   EXPECT_EQ(pool_.pool().FindVolume("vol")->state, "online");
 }
 
+// The witness has the drop, and its answer gets lost: what counts is what it holds (R25).
+TEST(LostAnswer, OfADropDoesNotEndTheHead) {
+  for (uint64_t seed = 1; seed <= 8; ++seed) {
+    TestPool pool(seed);
+    pool.MustAttach();
+    pool.MakeVolume("vol");
+    const std::unique_ptr<Mount> mount = pool.Open("vol");
+    pool.live_witness().LoseAnswers();
+    pool.replica(1).FailNextAppend();
+    const absl::Status status = pool.Write(*mount, 0, 4096, 'y');
+    EXPECT_TRUE(status.ok()) << "seed " << seed << ": " << status;
+    EXPECT_THAT(pool.witness()->in_sync, ElementsAre(pool.disks()[0].store_id));
+  }
+}
+
 // Until the witness has it nothing that the failed one lacks is acknowledged, or seen (R21).
 TEST_F(ConcurrentTest, NothingIsAcknowledgedBeforeTheWitnessHasTheDrop) {
   ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'x').ok());
