@@ -147,30 +147,6 @@ Task<absl::StatusOr<SegmentLog::Records>> SegmentLog::ReadRecords(SegmentNumber 
   co_return records;
 }
 
-Task<absl::Status> SegmentLog::CheckRecords(SegmentNumber segment) {
-  const SegmentFile* file = impl_->files->Find(segment);
-  if (file == nullptr) {
-    co_return absl::DataLossError(absl::StrCat("the log has no segment ", segment.value()));
-  }
-  SegmentReader reader(*file);
-  absl::Status status = co_await reader.CheckHeader();
-  TF_CO_RETURN_IF_ERROR(status);
-  const absl::StatusOr<std::vector<DecodedBatch>> copies = co_await reader.ReadCopies();
-  if (absl::IsNotFound(copies.status())) {
-    co_return absl::DataLossError("the copies of its descriptors are damaged");
-  }
-  TF_CO_RETURN_IF_ERROR(copies);
-  const absl::StatusOr<std::vector<DecodedBatch>> chain = co_await reader.ReadChain();
-  TF_CO_RETURN_IF_ERROR(chain);
-  for (size_t i = 0; i < copies->size(); ++i) {
-    const LogPosition& start = (*copies)[i].batch.start;
-    if (i < chain->size() && (*chain)[i].batch.start == start) continue;
-    co_return absl::DataLossError(
-        absl::StrCat("the descriptor of batch ", start.batch.value(), " is damaged"));
-  }
-  co_return absl::OkStatus();
-}
-
 void SegmentLog::LeaveSegment(SegmentNumber segment) { impl_->writer.LeaveSegment(segment); }
 
 Task<absl::StatusOr<SegmentCheck>> SegmentLog::CheckSegment(SegmentNumber segment, bool open,

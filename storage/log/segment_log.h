@@ -117,10 +117,6 @@ class SegmentLog {
   };
   Task<absl::StatusOr<Records>> ReadRecords(SegmentNumber segment);
 
-  // Reads what a sealed segment says of itself (header, descriptors and their copies) and compares
-  // it. kDataLoss, kUnavailable with what is damaged. The payload is not looked at.
-  Task<absl::Status> CheckRecords(SegmentNumber segment);
-
   // The next batch goes to a new segment, if `segment` is the one that is being written: so that
   // this one is sealed soon. What room was left in it is lost, for the caller to have looked at.
   void LeaveSegment(SegmentNumber segment);

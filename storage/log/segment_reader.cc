@@ -52,15 +52,6 @@ Task<absl::Status> SegmentReader::Load(uint32_t block, uint32_t count) {
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> SegmentReader::CheckHeader() {
-  AlignedBytes block(kBlockSize);
-  absl::Status read = co_await Read(0, block.span());
-  TF_CO_RETURN_IF_ERROR(read);
-  const absl::StatusOr<SegmentIdentity> identity = DecodeHeaderBlock(block.span());
-  if (identity.ok() && *identity == file_.identity) co_return absl::OkStatus();
-  co_return absl::DataLossError("its header is damaged");
-}
-
 Task<absl::StatusOr<DecodedBatch>> SegmentReader::ReadBatch(uint32_t block) {
   if (block == 0 || block >= file_.blocks()) co_return absl::NotFoundError("the segment ends here");
   absl::Status loaded = co_await Load(block, 1);

@@ -24,9 +24,6 @@ class SegmentReader {
 
   const SegmentFile& file() const { return file_; }
 
-  // kDataLoss where the header is not the one that the segment was opened with.
-  Task<absl::Status> CheckHeader();
-
   // The batch whose descriptor starts at `block`. kNotFound: none verifies there. kUnavailable: the
   // device does not read.
   Task<absl::StatusOr<DecodedBatch>> ReadBatch(uint32_t block);

@@ -51,6 +51,8 @@ std::vector<View> ViewsOf(const Catalogue& catalogue, const BlockIdentity& block
   return views;
 }
 
+Task<absl::Status> AtOnce() { co_return absl::OkStatus(); }
+
 }  // namespace
 
 // ---- The source ---------------------------------------------------------------------------------
@@ -208,9 +210,18 @@ Task<absl::Status> Store::CheckRecords(SegmentNumber segment) {
         absl::StrCat(place_, ": segment ", segment.value(), " is being written"));
   }
   const SegmentPin pin(&table_, segment);
-  absl::Status status = co_await log_->CheckRecords(segment);
-  if (!status.ok()) NoteDamage({segment, 0}, 0, std::string(status.message()));
-  co_return Annotate(status, absl::StrCat(place_, ": segment ", segment.value()));
+  const BeforeRead at_once = [](uint64_t) { return AtOnce(); };
+  const std::vector<bool> no_payload;
+  const absl::StatusOr<SegmentCheck> check =
+      co_await log_->CheckSegment(segment, /*open=*/false, no_payload, at_once);
+  TF_CO_RETURN_IF_ERROR(check);
+  absl::Status status;
+  for (const SegmentDamage& one : check->damage) {
+    NoteDamage({segment, one.block}, 0, one.what);
+    status =
+        absl::DataLossError(absl::StrCat(place_, ": segment ", segment.value(), ": ", one.what));
+  }
+  co_return status;
 }
 
 }  // namespace twofold
