@@ -179,6 +179,14 @@ class Rot:
             return self.damage("zero")
         return path
 
+    def damage_records(self):
+        shown = self.shown_blocks()
+        path = self.generator.choice(sorted(shown))
+        junk = bytes(self.generator.randrange(256) for _ in range(BLOCK))
+        self.files.write(path, 0, junk)
+        self.files.write(path, len(shown[path][0]) - 1, junk)
+        return path
+
 
 def damage_of(pool, name):
     for replica in pool.json("status")["replicas"]:
@@ -244,6 +252,13 @@ def main():
         for name in pool.sets:
             wait_until_healed(pool, client, name, 0)
         print("after a restart: healed", flush=True)
+        # What no client reads: a segment's header and its end. The scrub meets it, and sees it healed.
+        path = rots["a"].damage_records()
+        pool.run("scrub", "a", "--rate", "0")
+        damage = damage_of(pool, "a")
+        check(damage["bad"] == 0, "not healed: %s" % damage)
+        check(any(path in place["where"] for place in damage["places"]), "%s: %s" % (path, damage))
+        print("records: found by a scrub and healed", flush=True)
         client.close()
         pool.stop()
         pool.compare_sets()
