@@ -66,6 +66,7 @@ ReplicaStatus LocalReplica::status() const {
   const Store::Usage usage = store_->usage();
   ReplicaStatus status;
   status.failed = !store_->health().ok();
+  status.gone = store_->files_gone();
   status.reason = std::string(store_->health().message());
   status.capacity_blocks = usage.capacity_blocks;
   status.used_blocks = usage.used_blocks;

@@ -50,6 +50,7 @@ struct SealReport {
 
 struct ReplicaStatus {
   bool failed = false;
+  bool gone = false;  // it failed, since its files are not there any more
   std::string reason;
   uint64_t capacity_blocks = 0;  // client payload that fits in all, reserves taken off
   uint64_t used_blocks = 0;      // of it: not in free segments, or promised

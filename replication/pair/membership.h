@@ -1,8 +1,10 @@
 // Which replicas count: who may attach, and what is written about it (R20-R23). Pure.
 //
-// A membership is durable in three steps, always in this order (R21):
+// A membership that takes somebody away is durable in three steps, always in this order (R21):
 //
 //   recorded on every replica that it names -> swapped into the witness -> acted upon
+//
+// One that adds somebody is in the witness first, and then recorded (ReplicaSet::Admit).
 //
 // A crash after the first step leaves replicas with a later version than the witness. Until the
 // witness has it nothing is acknowledged by it, so what such a record takes away may be taken away
@@ -37,6 +39,7 @@ struct AbsentSet {
   std::string set_name;
   std::string place;
   std::string reason;
+  bool gone = false;  // there is nothing at its place; else it is there, and something is wrong
 };
 
 // The first membership of a pool: generation 0, version 1, all stores in-sync. kInvalidArgument

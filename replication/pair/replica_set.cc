@@ -7,6 +7,7 @@
 #include "storage/base/limits.h"
 #include "storage/base/log.h"
 #include "storage/base/status_macros.h"
+#include "storage/runtime/executor.h"
 
 namespace twofold {
 namespace {
@@ -46,6 +47,7 @@ ReplicaSet::ReplicaSet(std::vector<Replica*> in_sync, Membership membership, Wit
     members_.push_back(std::make_unique<Member>());
     members_.back()->replica = replica;
     members_.back()->slot = static_cast<uint32_t>(in_sync_.size());
+    members_.back()->joined = Executor::Current().WallNow();
     in_sync_.push_back(members_.back().get());
   }
 }

@@ -60,6 +60,7 @@ class ReplicaSet {
     uint64_t reading = 0;  // of them: reads
     uint32_t slot = 0;     // a number of its own, below 32
     uint64_t since = 0;    // the epoch in which it joined
+    WallNanos joined = 0;  // when it began to count
   };
   using Members = absl::InlinedVector<Member*, 2>;
 
@@ -85,6 +86,7 @@ class ReplicaSet {
   struct Dropped {
     Replica* replica = nullptr;
     absl::Status reason;
+    WallNanos since = 0;
   };
 
   // `membership` is what the witness holds; `in_sync` are the replicas that it lists, sealed at its
@@ -98,6 +100,8 @@ class ReplicaSet {
   Generation generation() const { return membership_.generation; }
   // As the witness has it.
   const Membership& membership() const { return membership_; }
+  // The highest version ever given to a membership of this head, committed or not.
+  uint64_t last_version() const { return last_version_; }
   // Whether a configured replica is not in-sync (R28).
   bool degraded() const { return membership_.in_sync.size() < membership_.configured.size(); }
   // Those that count, one that has failed included until it is out.
@@ -164,7 +168,6 @@ class ReplicaSet {
   bool changing() const { return dropping_ && health_.ok(); }
   Task<void> DropFailed();
   Task<absl::Status> RecordOnAll(Members members, Membership next);
-  Task<absl::Status> UndoMembership();
   Task<absl::Status> SwapWitness(Membership next);
   uint32_t FreeSlot() const;
   void TakeOut(Membership next, const Members& failed);

@@ -165,7 +165,7 @@ void ReplicaSet::TakeOut(Membership next, const Members& failed) {
   for (Member* member : failed) {
     member->out = true;
     in_sync_.erase(std::find(in_sync_.begin(), in_sync_.end(), member));
-    dropped_.push_back({member->replica, member->reason});
+    dropped_.push_back({member->replica, member->reason, Executor::Current().WallNow()});
     TF_LOG(ERROR) << "DEGRADED: the pool goes on without " << Describe(*member->replica)
                   << ", membership version " << membership_.version
                   << ". What is written from now on has one copy less until that set is back";
@@ -173,54 +173,47 @@ void ReplicaSet::TakeOut(Membership next, const Members& failed) {
   changed_.WakeAll();
 }
 
-// The order is that of R21, with the joiner among those that record. A crash before the witness has
-// it leaves records that name the joiner: attaching does not count who is only added by a record
-// (EffectiveInSync). A crash after: the joiner has everything that was ever given a Seq, and
-// whatever comes is acknowledged only with it.
+// The witness first: nothing is to be taken away from anybody, and by then everybody has
+// everything. Wherever a crash comes, whoever is listed may go on alone. Were the record to come
+// first, a crash before the witness has it would leave a set that names a partner which no witness
+// knows: without that partner it would be taken for one that a witness from the past belongs to
+// (EffectiveInSync), and refused, though it is the only one that has everything.
+//   Before the swap: the witness lists M, all of which have what was acknowledged.
+//   After it: M and the joiner, which has, durably, all that was ever given a Seq. From the turn in
+//     which the answer comes the joiner is a member, so whatever comes is acknowledged with it.
+//   The answer is lost: nothing is acknowledged any more, with it or without.
+// The records that follow make a witness from before noticeable (R25). Who can't write his is
+// dropped, the joiner too.
 Task<absl::Status> ReplicaSet::Admit(Replica* replica) {
   const AsyncMutex::Guard lock = co_await change_.Lock();
   TF_CO_RETURN_IF_ERROR(CheckHealth());
   if (dropping_) co_return absl::UnavailableError("another set failed at this moment");
+  TF_CO_RETURN_IF_ERROR(replica->health());
   std::vector<std::string> ids = membership_.in_sync;
   ids.push_back(replica->store_id());
   const Membership next =
       WithInSync(membership_, std::move(ids), ++last_version_, Executor::Current().WallNow());
-  absl::Status status = co_await RecordOnAll(in_sync_, next);
-  if (status.ok()) status = co_await replica->RecordMembership(next);
-  if (status.ok()) status = co_await SwapWitness(next);
-  if (!status.ok()) {
-    if (absl::IsAborted(status) || absl::IsUnknown(status)) {
-      // It may count, or not: neither can be acted upon.
-      GoOffline(WitnessSilent(*replica, *witness_, status));
-    } else {
-      absl::Status undone = co_await UndoMembership();
-      if (!undone.ok()) TF_LOG(WARNING) << "taking back a membership: " << undone;
-    }
-    co_return Annotate(status, absl::StrCat(Describe(*replica), " could not join"));
+  const absl::Status status = co_await SwapWitness(next);
+  if (absl::IsAborted(status) || absl::IsUnknown(status)) {
+    // It may count, or not: neither can be acted upon.
+    GoOffline(WitnessSilent(*replica, *witness_, status));
   }
+  TF_CO_RETURN_IF_ERROR(Annotate(status, absl::StrCat(Describe(*replica), " could not join")));
   membership_ = next;
   ++epoch_;
   auto member = std::make_unique<Member>();
   member->replica = replica;
   member->since = epoch_;
+  member->joined = Executor::Current().WallNow();
   member->slot = FreeSlot();
   in_sync_.push_back(member.get());
   members_.push_back(std::move(member));
   TF_LOG(INFO) << Describe(*replica) << " is in-sync, membership version " << membership_.version;
   changed_.WakeAll();
+  // Nobody gets a Seq before this returns. Those that fail are dropped in their turn.
+  const absl::Status recorded = co_await RecordOnAll(in_sync_, next);
+  if (!recorded.ok()) TF_LOG(WARNING) << "recording who is in-sync: " << recorded;
   co_return absl::OkStatus();
-}
-
-// A membership was recorded that the witness never got: a later record says that it does not hold,
-// so that no attach takes it for one that was lost from the witness.
-Task<absl::Status> ReplicaSet::UndoMembership() {
-  Membership again = membership_;
-  again.version = ++last_version_;
-  Members remaining;
-  for (Member* member : in_sync_) {
-    if (!member->failed) remaining.push_back(member);
-  }
-  co_return co_await RecordOnAll(remaining, again);
 }
 
 Task<absl::Status> ReplicaSet::Replace(std::string old_store_id, std::string store_id) {

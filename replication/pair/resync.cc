@@ -7,6 +7,7 @@
 #include "storage/base/limits.h"
 #include "storage/base/log.h"
 #include "storage/base/status_macros.h"
+#include "storage/base/units.h"
 #include "storage/io/aligned_bytes.h"
 #include "storage/runtime/executor.h"
 #include "storage/runtime/sync.h"
@@ -17,6 +18,7 @@ namespace {
 // Payload of the source's log read at a time; what sending the tail holds in memory.
 constexpr size_t kTailStepBytes = size_t{4} << 20;
 constexpr int64_t kRateWindowNanos = 5 * kNanosPerSecond;
+constexpr int64_t kMaxRateStepNanos = 100 * kNanosPerMilli;
 constexpr int64_t kPauseNanos = 5 * kNanosPerMilli;
 // Clients that suffer all the time slow a resync down, they don't stop it: it is what protects them
 // against the next failure.
@@ -99,6 +101,13 @@ const char* ResyncPhaseName(ResyncProgress::Phase phase) {
   return "unknown";
 }
 
+absl::Status CheckResyncRate(uint64_t bytes_per_second) {
+  if (bytes_per_second == 0 || bytes_per_second >= kMinResyncRateBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "a resync moves at least ", FormatSize(kMinResyncRateBytes), " a second, or 0: no limit; ",
+      FormatSize(bytes_per_second), " would hardly end"));
+}
+
 Resync::Resync(Replica* source, Replica* target, Generation generation, ResyncOptions options)
     : source_(source), target_(target), generation_(generation), options_(std::move(options)) {
   progress_.target_set = target->set_name();
@@ -110,8 +119,8 @@ void Resync::SetPhase(ResyncProgress::Phase phase, std::string what) {
 }
 
 Task<absl::Status> Resync::FillTo(Catalogue goal) {
-  progress_.started_nanos = Executor::Current().Now();
-  rate_ = {progress_.started_nanos, 0};
+  progress_.started = Executor::Current().WallNow();
+  rate_ = {Executor::Current().Now(), 0};
   SetPhase(ResyncProgress::Phase::kFilling, "comparing");
   absl::Status status = co_await target_->VoidTails(generation_);
   TF_CO_RETURN_IF_ERROR(status);
@@ -255,15 +264,23 @@ Task<absl::Status> Resync::Pace(uint64_t bytes) {
     if (!slept) co_return stopped();
   }
   if (cancel_.cancelled()) co_return stopped();
-  if (options_.rate_bytes_per_second == 0 || bytes == 0) co_return absl::OkStatus();
+  // In short steps, since the rate may be changed meanwhile.
+  while (PayDebt() > 0) {
+    const bool slept = co_await cancel_.SleepFor(std::min(PayDebt(), kMaxRateStepNanos));
+    if (!slept) co_return stopped();
+  }
+  debt_bytes_ += static_cast<double>(bytes);
+  co_return absl::OkStatus();
+}
+
+// How long it takes until what was sent is no more than the rate allows.
+int64_t Resync::PayDebt() {
   const int64_t now = Executor::Current().Now();
-  const int64_t due = std::max(now, next_send_nanos_);
-  next_send_nanos_ =
-      due + static_cast<int64_t>(static_cast<double>(bytes) * kNanosPerSecond /
-                                 static_cast<double>(options_.rate_bytes_per_second));
-  if (due <= now) co_return absl::OkStatus();
-  const bool slept = co_await cancel_.SleepFor(due - now);
-  co_return slept ? absl::OkStatus() : stopped();
+  const auto rate = static_cast<double>(options_.rate_bytes_per_second);
+  const double paid = rate * static_cast<double>(now - debt_since_nanos_) / kNanosPerSecond;
+  debt_bytes_ = rate == 0 ? 0 : std::max(0.0, debt_bytes_ - paid);
+  debt_since_nanos_ = now;
+  return debt_bytes_ < 1 ? 0 : static_cast<int64_t>(debt_bytes_ / rate * kNanosPerSecond) + 1;
 }
 
 void Resync::Count(uint64_t bytes) {

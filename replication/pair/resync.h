@@ -38,7 +38,7 @@ struct ResyncOptions {
   std::function<bool()> foreground_suffers;
 };
 
-// For status. Times by the executor's clock.
+// For status.
 struct ResyncProgress {
   enum class Phase {
     kWaiting,  // to begin, or for its next try
@@ -51,13 +51,16 @@ struct ResyncProgress {
   Phase phase = Phase::kWaiting;
   std::string target_set;
   std::string what;               // a line for people: which volume is at it, or why it failed
-  int64_t started_nanos = 0;      // 0: not yet
+  WallNanos started = 0;          // 0: not yet
   uint64_t bytes_done = 0;        // payload sent
   uint64_t bytes_total = 0;       // an estimate from above, which gets better as it goes
   uint64_t bytes_per_second = 0;  // over the last seconds
   uint64_t seconds_left = 0;      // 0: not known
 };
 const char* ResyncPhaseName(ResyncProgress::Phase phase);
+
+// kInvalidArgument unless it is 0 (no limit) or at least kMinResyncRateBytes.
+absl::Status CheckResyncRate(uint64_t bytes_per_second);
 
 // One resync of one target from one source.
 class Resync {
@@ -85,6 +88,9 @@ class Resync {
   };
   Task<absl::StatusOr<Sent>> SendTail();
 
+  // From now on; 0: as fast as foreground I/O leaves room for.
+  void SetRate(uint64_t bytes_per_second) { options_.rate_bytes_per_second = bytes_per_second; }
+
   // What is under way ends soon, with kUnavailable.
   void Cancel() { cancel_.Cancel(); }
 
@@ -102,20 +108,22 @@ class Resync {
   Task<absl::Status> FillPiece(ResyncSpan span, std::vector<Run> runs, AlignedBytes* buffer);
   Task<absl::StatusOr<Sent>> SendStream(VolumeId volume);
   Task<absl::Status> Pace(uint64_t bytes);
+  int64_t PayDebt();
   void Count(uint64_t bytes);
   void Estimate(double within);
 
   Replica* const source_;
   Replica* const target_;
   const Generation generation_;
-  const ResyncOptions options_;
+  ResyncOptions options_;
   std::map<VolumeId, Position> sent_;  // up to where the target has each stream
   CancelSource cancel_;
   ResyncProgress progress_;
   double whole_ = 0;   // the history between the target and X, in Seqs
   double filled_ = 0;  // of it
   Rate rate_;
-  int64_t next_send_nanos_ = 0;  // the token bucket: when the next piece may go out
+  double debt_bytes_ = 0;         // sent ahead of what the rate allows
+  int64_t debt_since_nanos_ = 0;  // when it was that
 };
 
 // How long to wait before a replica that failed while it was brought level is tried again: longer

@@ -48,11 +48,14 @@ PoolState::PoolState(Pool::Parts parts_in, const Attached& attached)
       scratch(kScratchBytes),
       catalogue_stream(kCatalogueVolume, &set, EndOf(attached, kCatalogueVolume).position,
                        EndOf(attached, kCatalogueVolume).last_stamp),
-      stale(attached.stale) {
+      away(this, parts.directories) {
   for (const auto& [id, record] : catalogue().volumes()) {
     const StreamEnd end = EndOf(attached, id);
     volumes[id] = std::make_unique<Volume>(record, volume_parts(), end.position, end.last_stamp);
   }
+  for (Replica* replica : attached.stale) away.AddStale(replica);
+  for (const AbsentSet& absent : parts.attach.absent) away.AddAbsent(absent);
+  away.SetRate(parts.resync_bytes_per_second);
 }
 
 absl::StatusOr<Volume*> PoolState::FindVolume(const std::string& name) {
@@ -149,6 +152,15 @@ static Task<void> Watch(PoolState* pool) {
         co_await pool->stopping.SleepFor(static_cast<int64_t>(kReplicaCheckMs) * kNanosPerMilli);
     if (!go_on) co_return;
     co_await pool->CheckReplicas();
+    co_await pool->away.Look();
+  }
+}
+
+// A set that was dropped is closed at once.
+static Task<void> CloseDropped(PoolState* pool) {
+  while (!pool->stopped) {
+    co_await pool->set.Changed();
+    pool->away.Kick();
   }
 }
 
@@ -176,8 +188,9 @@ Task<absl::StatusOr<std::unique_ptr<Pool>>> Pool::Attach(Parts parts) {
       const absl::Status removed = co_await RemoveResyncSnapshots(state.get());
       if (!removed.ok()) TF_LOG(WARNING) << "what a resync had frozen: " << removed;
       state->watch.Spawn(Watch(state.get()));
-      state->watch.Spawn(state->KeepLevel());
+      state->watch.Spawn(CloseDropped(state.get()));
       state->watch.Spawn(state->repairer.Run());
+      state->away.Kick();
       co_return std::unique_ptr<Pool>(new Pool(std::move(state)));
     }
     status = attached.status();
@@ -192,7 +205,8 @@ Task<void> Pool::Stop() {
   state_->stopping.Cancel();
   state_->repairer.Cancel();
   // Before the lock, which a resync needs for its end.
-  if (state_->resync != nullptr) state_->resync->Cancel();
+  state_->away.Stop();
+  state_->set.Wake();
   const absl::Status stopping = state_->scrub.Stop(std::nullopt);
   TF_CHECK(stopping.ok()) << stopping;
   co_await state_->watch.Join();
@@ -316,6 +330,31 @@ Task<absl::Status> Pool::DeleteSnapshot(SnapshotName name) {
   const AsyncMutex::Guard lock = co_await state_->admin.Lock();
   co_return co_await twofold::DeleteSnapshot(state_.get(), std::move(name));
 }
+
+Task<absl::Status> Pool::ReplaceSet(std::unique_ptr<Replica> newcomer) {
+  return state_->away.PutInPlace(std::move(newcomer));
+}
+
+Task<absl::StatusOr<ReplicaInfo>> Pool::AttachSet(std::string set) {
+  absl::Status status = co_await state_->away.Attach(set);
+  TF_CO_RETURN_IF_ERROR(status);
+  co_return FindReplica(set);
+}
+
+Task<absl::StatusOr<ReplicaInfo>> Pool::DetachSet(std::string set) {
+  absl::Status status = co_await state_->away.Detach(set);
+  TF_CO_RETURN_IF_ERROR(status);
+  co_return FindReplica(set);
+}
+
+Task<absl::StatusOr<ReplicaInfo>> Pool::ReplaceSet(std::string set,
+                                                   std::vector<std::string> directories) {
+  absl::Status status = co_await state_->away.Replace(set, std::move(directories));
+  TF_CO_RETURN_IF_ERROR(status);
+  co_return FindReplica(set);
+}
+
+void Pool::SetResyncRate(uint64_t bytes_per_second) { state_->away.SetRate(bytes_per_second); }
 
 Task<absl::StatusOr<SnapshotInfo>> Pool::Rollback(SnapshotName name, bool force) {
   const AsyncMutex::Guard lock = co_await state_->admin.Lock();

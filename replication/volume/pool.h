@@ -4,9 +4,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -52,12 +54,32 @@ struct SnapshotInfo {
   bool before_rollback = false;  // made by a rollback to keep the state it left (P5)
 };
 
+// How far a set is that is being brought level.
+struct ResyncInfo {
+  std::string phase;  // ResyncPhaseName
+  std::string what;   // a line for people
+  WallNanos started = 0;
+  uint64_t bytes_done = 0;
+  uint64_t bytes_total = 0;  // an estimate from above
+  uint64_t bytes_per_second = 0;
+  uint64_t seconds_left = 0;  // 0: not known
+  bool operator==(const ResyncInfo&) const = default;
+};
+
 struct ReplicaInfo {
-  std::string set;              // "a"
-  std::string place;            // directories
-  std::string store;            // its id, where known
-  std::string state;            // "in-sync", "failed", "dropped", "stale" or "missing"
-  std::string reason;           // of a failure, with what to do
+  std::string set;    // "a"
+  std::string place;  // directories
+  std::string store;  // its id, where known
+  // "in-sync"; "failed" (about to be dropped); "dropped", "detached" or "missing" (closed);
+  // "stale" (open, lacks writes, its turn comes) or "resyncing".
+  std::string state;
+  std::string reason;   // of a failure, with what to do
+  WallNanos since = 0;  // in this state, or away
+  // Up to where it has each volume, by name; and the stamp of the newest entry.
+  std::vector<std::pair<std::string, Position>> positions;
+  WallNanos newest = 0;
+  std::optional<ResyncInfo> resync;
+  WallNanos next_try = 0;       // 0: none is planned, or it is under way
   uint64_t capacity_bytes = 0;  // of client data, less reserves
   uint64_t used_bytes = 0;
   uint64_t live_bytes = 0;
@@ -85,12 +107,29 @@ struct PoolInfo {
   std::string state;  // "healthy", "degraded", or why it is offline and what to do
   std::optional<DegradedInfo> degraded;
   std::vector<ReplicaInfo> replicas;
+  uint64_t resync_bytes_per_second = 0;  // at most; 0: no limit
   std::string witness;
   uint64_t buffer_pool_used_bytes = 0;
   uint64_t buffer_pool_capacity_bytes = 0;
 };
 
-class PoolState;  // pool.cc
+// How the pool gets at the directories of its sets, which only the daemon knows. Any may be empty:
+// then what it is for can't be done while the pool is open.
+struct SetDirectories {
+  // Opens the store of the set where it is said to be. kNotFound: nothing is there.
+  std::function<Task<absl::StatusOr<std::unique_ptr<Replica>>>(std::string set)> open;
+  // Whether what was not there at `lost` is there again: all of it, the very same files, no copy.
+  std::function<Task<bool>(std::string set, WallNanos lost)> is_back;
+  // Formats and opens an empty store for the set in these directories, or opens one that was made
+  // like that and is not in use yet. kFailedPrecondition where they hold anything else.
+  std::function<Task<absl::StatusOr<std::unique_ptr<Replica>>>(
+      std::string set, std::vector<std::string> directories)>
+      make;
+  // The set is in these directories from now on.
+  std::function<void(std::string set, std::vector<std::string> directories)> moved;
+};
+
+class PoolState;  // pool_state.h
 
 class Pool {
  public:
@@ -100,6 +139,8 @@ class Pool {
     size_t buffer_pool_bytes = 0;
     AttachOptions attach;
     ScrubSchedule scrub;
+    SetDirectories directories;
+    uint64_t resync_bytes_per_second = 0;  // at most; 0: as fast as clients leave room for
   };
 
   // Writes the first membership of a new pool (R26). kAborted when the witness holds one already.
@@ -143,10 +184,22 @@ class Pool {
   // kFailedPrecondition while clients are connected, unless `force`, which disconnects them.
   Task<absl::StatusOr<SnapshotInfo>> Rollback(SnapshotName name, bool force);
 
-  // Puts `newcomer`, an empty store, for good in the place of the one configured store that is
-  // neither here nor in-sync (R22), and brings it level in the background. kFailedPrecondition
-  // where there is no such store, or several. Takes `newcomer` over, stopping it on an error.
+  // A set that is away is opened again and brought level, in the background once that has begun
+  // (R23). OK where it is in-sync already, or on its way. kNotFound: no such set;
+  // kFailedPrecondition: what hinders it.
+  Task<absl::StatusOr<ReplicaInfo>> AttachSet(std::string set);
+  // Drops the set on purpose (R21), and closes it: its disks can be taken out. It stays away until
+  // it is attached, or the daemon starts anew. kFailedPrecondition: it is the only one in-sync.
+  Task<absl::StatusOr<ReplicaInfo>> DetachSet(std::string set);
+  // Makes an empty store in `directories`, puts it for good in the place of the set's store, which
+  // is away (R22), and brings it level in the background. The old one is left as it is, and is no
+  // member any more. kFailedPrecondition: the set is in-sync, or the directories hold something.
+  Task<absl::StatusOr<ReplicaInfo>> ReplaceSet(std::string set,
+                                               std::vector<std::string> directories);
+  // The same with a store that is there. Takes `newcomer` over, stopping it on an error.
   Task<absl::Status> ReplaceSet(std::unique_ptr<Replica> newcomer);
+  // What a resync moves at most, also of one that is under way. 0: as fast as clients leave room.
+  void SetResyncRate(uint64_t bytes_per_second);
 
   // In the background: reads and verifies all of a set, or of every set that is in-sync
   // (storage/store/scrub.h), or compares the two sets' maps (pair/compare.h). Contracts: PoolScrub.
@@ -168,6 +221,7 @@ class Pool {
 
  private:
   explicit Pool(std::unique_ptr<PoolState> state);
+  absl::StatusOr<ReplicaInfo> FindReplica(const std::string& set) const;
   std::unique_ptr<PoolState> state_;
 };
 

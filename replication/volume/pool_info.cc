@@ -10,34 +10,36 @@
 namespace twofold {
 namespace {
 
-// A set that is not in-sync, and why.
-struct Lacking {
-  std::string set;
-  std::string why;
-};
-
-std::vector<Lacking> FindLacking(const PoolState& pool) {
-  std::vector<Lacking> lacking;
-  for (const ReplicaSet::Dropped& dropped : pool.set.dropped()) {
-    lacking.push_back({dropped.replica->set_name(), std::string(dropped.reason.message())});
+// What a person can do about a set that is away.
+std::string WhatToDo(const AwaySet& away) {
+  const std::string& set = away.set;
+  if (away.resync != nullptr && away.busy) {
+    return absl::StrCat("set ", set, " is brought level by itself");
   }
-  for (const Replica* replica : pool.stale) {
-    lacking.push_back({replica->set_name(), "it missed writes that were acknowledged"});
+  if (away.gone) {
+    return absl::StrCat("mount the disk of set ", set, " again: it comes back by itself. If it is ",
+                        "lost for good give a new one: `twofold replica replace ", set, " DIR`");
   }
-  for (const AbsentSet& absent : pool.parts.attach.absent) {
-    lacking.push_back({absent.set_name, absent.reason});
+  if (away.person) {
+    return absl::StrCat("see to the disk of set ", set, ", then `twofold replica attach ", set,
+                        "`; or give a new one: `twofold replica replace ", set, " DIR`");
   }
-  return lacking;
+  return absl::StrCat("set ", set, " is tried again by itself; at once with ",
+                      "`twofold replica attach ", set, "`");
 }
 
-// "filling: volume db, 120 of 400 MiB, 35 MiB/s, 8 s left".
-std::string ToText(const ResyncProgress& progress) {
-  std::string text = ResyncPhaseName(progress.phase);
-  if (!progress.what.empty()) absl::StrAppend(&text, ": ", progress.what);
-  absl::StrAppend(&text, ", ", progress.bytes_done >> 20, " of ", progress.bytes_total >> 20,
-                  " MiB, ", progress.bytes_per_second >> 20, " MiB/s");
-  if (progress.seconds_left > 0) absl::StrAppend(&text, ", ", progress.seconds_left, " s left");
-  return text;
+std::optional<ResyncInfo> Describe(const Resync* resync) {
+  if (resync == nullptr) return std::nullopt;
+  const ResyncProgress& progress = resync->progress();
+  ResyncInfo info;
+  info.phase = ResyncPhaseName(progress.phase);
+  info.what = progress.what;
+  info.started = progress.started;
+  info.bytes_done = progress.bytes_done;
+  info.bytes_total = progress.bytes_total;
+  info.bytes_per_second = progress.bytes_per_second;
+  info.seconds_left = progress.seconds_left;
+  return info;
 }
 
 }  // namespace
@@ -46,22 +48,24 @@ std::optional<DegradedInfo> PoolState::Degraded() const {
   if (!set.degraded()) return std::nullopt;
   DegradedInfo info;
   info.since = set.membership().degraded_since;
-  std::vector<std::string> whys;
-  for (const Lacking& lacking : FindLacking(*this)) {
-    info.sets.push_back(lacking.set);
-    whys.push_back(absl::StrCat("set ", lacking.set, ": ", lacking.why));
-  }
   std::vector<std::string> whole;
-  for (const ReplicaSet::Member* member : set.in_sync()) {
-    whole.push_back(member->replica->set_name());
+  std::vector<std::string> whys;
+  std::vector<std::string> what_to_do;
+  for (const ReplicaInfo& replica : Replicas()) {
+    if (replica.state == "in-sync") {
+      whole.push_back(replica.set);
+      continue;
+    }
+    info.sets.push_back(replica.set);
+    whys.push_back(absl::StrCat("set ", replica.set, ": ", replica.reason));
   }
+  for (const auto& item : away.sets()) what_to_do.push_back(WhatToDo(*item));
+  const std::string names = absl::StrJoin(whole, ", ");
+  what_to_do.push_back(absl::StrCat("set ", names, " must not be touched meanwhile"));
   info.why = absl::StrJoin(whys, "; ");
-  info.at_risk = absl::StrCat("what was written since then is on set ", absl::StrJoin(whole, ", "),
+  info.at_risk = absl::StrCat("what was written since then is on set ", names,
                               " alone, and lost if that fails before the other is back");
-  const std::string lost = absl::StrJoin(info.sets, ", ");
-  info.what_to_do =
-      absl::StrCat("see to the disk of set ", lost, " and start the daemon again with it. Set ",
-                   absl::StrJoin(whole, ", "), " must not be touched meanwhile");
+  info.what_to_do = absl::StrJoin(what_to_do, ". ");
   return info;
 }
 
@@ -81,7 +85,62 @@ ReplicaInfo PoolState::Describe(const Replica& replica) const {
   item.bad_blocks_seen = status.bad_blocks_seen;
   item.damage = status.damage;
   item.scrub = scrub.Describe(replica);
+  const Catalogue& has = replica.catalogue();
+  for (const auto& [id, stream] : has.streams()) {
+    item.newest = std::max(item.newest, stream.last_stamp);
+    const auto volume = has.volumes().find(id);
+    if (volume == has.volumes().end()) continue;
+    item.positions.emplace_back(volume->second.name, stream.applied);
+  }
   return item;
+}
+
+ReplicaInfo PoolState::Describe(const AwaySet& item) const {
+  ReplicaInfo info = item.replica == nullptr ? item.known : Describe(*item.replica);
+  info.since = item.since;
+  info.reason = item.reason;
+  info.resync = twofold::Describe(item.resync.get());
+  if (item.replica == nullptr || item.closing) {
+    info.state = item.closed_state;
+  } else {
+    info.state = item.busy && item.resync != nullptr ? "resyncing" : "stale";
+  }
+  if (item.waits()) info.next_try = item.next_try;
+  return info;
+}
+
+std::vector<ReplicaInfo> PoolState::Replicas() const {
+  std::vector<ReplicaInfo> infos;
+  for (const ReplicaSet::Member* member : set.in_sync()) {
+    ReplicaInfo& item = infos.emplace_back(Describe(*member->replica));
+    item.since = member->joined;
+    if (!member->failed) continue;
+    item.state = "failed";
+    item.reason = std::string(member->reason.message());
+  }
+  for (const auto& item : away.sets()) infos.push_back(Describe(*item));
+  // Those that are just being closed are among `away` already.
+  for (const ReplicaSet::Dropped& dropped : set.dropped()) {
+    const bool listed =
+        std::any_of(away.sets().begin(), away.sets().end(),
+                    [&dropped](const auto& item) { return item->replica == dropped.replica; });
+    if (listed) continue;
+    ReplicaInfo& item = infos.emplace_back(Describe(*dropped.replica));
+    item.state = "dropped";
+    item.since = dropped.since;
+    item.reason = std::string(dropped.reason.message());
+  }
+  std::sort(infos.begin(), infos.end(), [](const ReplicaInfo& x, const ReplicaInfo& y) {
+    return std::tie(x.set, x.store) < std::tie(y.set, y.store);
+  });
+  return infos;
+}
+
+absl::StatusOr<ReplicaInfo> Pool::FindReplica(const std::string& set) const {
+  for (ReplicaInfo& info : state_->Replicas()) {
+    if (info.set == set) return std::move(info);
+  }
+  return absl::NotFoundError(absl::StrCat("the pool has no set ", set));
 }
 
 PoolInfo Pool::Info() const {
@@ -97,37 +156,8 @@ PoolInfo Pool::Info() const {
   info.witness = state_->parts.witness->name();
   info.buffer_pool_used_bytes = state_->buffers.used_bytes();
   info.buffer_pool_capacity_bytes = state_->buffers.capacity_bytes();
-  for (const ReplicaSet::Member* member : state_->set.in_sync()) {
-    ReplicaInfo& item = info.replicas.emplace_back(state_->Describe(*member->replica));
-    if (!member->failed) continue;
-    item.state = "failed";
-    item.reason = std::string(member->reason.message());
-  }
-  for (const ReplicaSet::Dropped& dropped : state_->set.dropped()) {
-    ReplicaInfo& item = info.replicas.emplace_back(state_->Describe(*dropped.replica));
-    item.state = "dropped";
-    item.reason = std::string(dropped.reason.message());
-  }
-  for (const Replica* replica : state_->stale) {
-    ReplicaInfo& item = info.replicas.emplace_back(state_->Describe(*replica));
-    item.state = "stale";
-    item.reason = "it missed writes that were acknowledged";
-    if (state_->resync == nullptr || state_->resync->progress().target_set != item.set) continue;
-    const ResyncProgress& progress = state_->resync->progress();
-    if (progress.phase != ResyncProgress::Phase::kFailed) item.state = "resyncing";
-    item.reason = ToText(progress);
-  }
-  for (const AbsentSet& absent : state_->parts.attach.absent) {
-    ReplicaInfo& item = info.replicas.emplace_back();
-    item.set = absent.set_name;
-    item.place = absent.place;
-    item.state = "missing";
-    item.reason = absent.reason;
-  }
-  std::sort(info.replicas.begin(), info.replicas.end(),
-            [](const ReplicaInfo& x, const ReplicaInfo& y) {
-              return std::tie(x.set, x.store) < std::tie(y.set, y.store);
-            });
+  info.resync_bytes_per_second = state_->away.rate_bytes_per_second();
+  info.replicas = state_->Replicas();
   return info;
 }
 

@@ -167,8 +167,8 @@ void PoolScrub::Look(const ScrubSchedule& schedule) {
 absl::Status PoolScrub::StartComparison() {
   if (pool_->stopped) return absl::UnavailableError("the daemon is stopping");
   const ReplicaSet::Members& members = pool_->set.in_sync();
-  if (pool_->set.degraded() || !pool_->stale.empty() || members.size() != 2 || members[0]->failed ||
-      members[1]->failed) {
+  if (pool_->set.degraded() || pool_->away.resyncing() || members.size() != 2 ||
+      members[0]->failed || members[1]->failed) {
     return absl::FailedPreconditionError(
         "two sets that are in-sync can be compared; see `twofold status`");
   }
@@ -239,7 +239,7 @@ Task<absl::Status> PoolScrub::Freeze(Replica* first, Replica* second, Catalogue*
   const AsyncMutex::Guard lock = co_await pool_->admin.Lock();
   if (pool_->stopped) co_return absl::UnavailableError("the daemon is stopping");
   // A set that came meanwhile has its own use for such snapshots.
-  if (!pool_->stale.empty()) co_return absl::UnavailableError("a set is being brought level");
+  if (pool_->away.resyncing()) co_return absl::UnavailableError("a set is being brought level");
   absl::Status status = co_await RemoveResyncSnapshots(pool_);
   TF_CO_RETURN_IF_ERROR(status);
   for (Replica* replica : {first, second}) {
@@ -258,7 +258,7 @@ Task<void> PoolScrub::Thaw(Replica* first, Replica* second) {
   second->LetPointsGo();
   const AsyncMutex::Guard lock = co_await pool_->admin.Lock();
   // The next attach removes what is left, or the resync that is under way.
-  if (pool_->stopped || !pool_->stale.empty()) co_return;
+  if (pool_->stopped || pool_->away.resyncing()) co_return;
   const absl::Status removed = co_await RemoveResyncSnapshots(pool_);
   if (!removed.ok()) TF_LOG(WARNING) << "after comparing the sets: " << removed;
 }

@@ -13,7 +13,7 @@
 #include "replication/pair/attach.h"
 #include "replication/pair/repair.h"
 #include "replication/pair/replica_set.h"
-#include "replication/pair/resync.h"
+#include "replication/volume/away_sets.h"
 #include "replication/volume/pool.h"
 #include "replication/volume/pool_scrub.h"
 #include "replication/volume/stream.h"
@@ -46,11 +46,11 @@ class PoolState {
 
   // Who lacks what, and what to do; nothing while all is well.
   std::optional<DegradedInfo> Degraded() const;
+  // What its own numbers say, as one that is in-sync.
   ReplicaInfo Describe(const Replica& replica) const;
+  ReplicaInfo Describe(const AwaySet& away) const;
+  std::vector<ReplicaInfo> Replicas() const;
   Task<void> CheckReplicas();
-  // Brings those of `stale` level, one after the other, and lets them join (pool_level.cc). Ends
-  // when there is none, or with the pool.
-  Task<void> KeepLevel();
 
   // Destroys deleted volumes whose last mount has gone.
   void Reap();
@@ -63,13 +63,12 @@ class PoolState {
   Stream catalogue_stream;
   std::map<VolumeId, std::unique_ptr<Volume>> volumes;
   std::vector<std::unique_ptr<Volume>> deleted;  // until their mounts have gone
-  std::vector<Replica*> stale;                   // present, not read
-  std::unique_ptr<Resync> resync;                // the last one, under way or not
   PoolScrub scrub{this};
   std::optional<SnapshotId> snapshot_in_deletion;
   AsyncMutex admin;  // one administrative call at a time
   bool stopped = false;
   CancelSource stopping;
+  AwaySets away;  // sets that are not in-sync
   TaskScope watch;
 };
 

@@ -72,6 +72,7 @@ inline constexpr size_t kStatusStepBlocks = 65'536;    // looked up at a time fo
 inline constexpr size_t kMaxReplicas = 8;              // in one pool
 inline constexpr uint64_t kReplicaCheckMs = 1000;      // how often each is looked after
 inline constexpr uint64_t kRepairCheckMs = 500;        // how often damage is looked for
+inline constexpr uint64_t kMinResyncRateBytes = uint64_t{1} << 20;  // a second; less never ends
 
 // ---- NBD ----------------------------------------------------------------------------------------
 inline constexpr size_t kMaxNbdRequestBytes = size_t{32} << 20;

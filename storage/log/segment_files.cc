@@ -218,7 +218,7 @@ Task<absl::Status> SegmentFiles::CheckPresence() const {
       if (file->device != device || std::binary_search(names->begin(), names->end(), name)) {
         continue;
       }
-      co_return absl::UnavailableError(
+      co_return absl::NotFoundError(
           absl::StrCat(device->name(), "/", file->path, " is gone: it was deleted"));
     }
   }

@@ -22,7 +22,7 @@ Task<absl::Status> Store::LookForFiles() {
     absl::StatusOr<std::vector<std::string>> names = co_await device->List("");
     TF_CO_RETURN_IF_ERROR(names);
     if (std::find(names->begin(), names->end(), kSuperblock) == names->end()) {
-      co_return absl::UnavailableError(
+      co_return absl::NotFoundError(
           absl::StrCat(device->name(), "/", kSuperblock, " is gone: the directory was deleted"));
     }
   }
@@ -30,8 +30,8 @@ Task<absl::Status> Store::LookForFiles() {
 }
 
 Task<absl::Status> Store::CheckPresence() {
-  TF_CO_RETURN_IF_ERROR(failed_);
   absl::Status status = co_await LookForFiles();
+  files_gone_ = absl::IsNotFound(status);
   if (!status.ok()) Fail(status);
   co_return failed_;
 }

@@ -218,8 +218,10 @@ class Store {
 
   // Looks whether the files that it writes are still in their directories. Writes into files that
   // were deleted succeed, and would be acknowledged; so whoever owns the store asks now and then.
-  // An error is the store's failure.
+  // An error is the store's failure. Of a store that has failed already it tells whether they are
+  // gone.
   Task<absl::Status> CheckPresence();
+  bool files_gone() const { return files_gone_; }
 
   // Waits for what is under way, covers the log's end (R12), checkpoints if healthy, and closes the
   // devices. New calls are refused.
@@ -367,6 +369,7 @@ class Store {
       fence_;  // lower generations are refused; ahead of attach_.sealed while a seal is under way
   bool appending_ = false;
   absl::Status failed_;
+  bool files_gone_ = false;
   uint64_t bad_blocks_seen_ = 0;
   DamageList damage_list_;
   bool repairs_cancelled_ = false;

@@ -30,6 +30,12 @@ ApiError MustRefuse(const RequestMessage& message) {
 
 TEST(ControlRequest, ComesBackFromItsWireForm) {
   const std::vector<Request> requests = {
+      ListReplicas{},
+      AttachReplica{"a"},
+      DetachReplica{"b"},
+      ReplaceReplica{"a", {"/mnt/new disk/tf", "/mnt/other"}},
+      SetResyncRate{uint64_t{200} << 20},
+      SetResyncRate{0},
       GetStatus{},
       ListVolumes{},
       CreateVolume{"db", 1 << 20, AckMode::kWritten},

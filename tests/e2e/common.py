@@ -52,6 +52,11 @@ class Pool:
         self.stderr = done.stderr
         return done.stdout
 
+    def fails(self, *arguments):
+        """A command that must fail; returns what it says."""
+        self.run(*arguments, expect=1)
+        return self.stderr
+
     def json(self, *arguments):
         return json.loads(self.run(*arguments, "--json"))
 

@@ -4,88 +4,24 @@
 Set b is deleted whole under a running daemon: no write fails, status says loudly what is at risk. The daemon is
 killed and started with set a alone. Then set a is away and b, made whole on disk again, comes back alone: refused, naming
 what is missing; beside set a it is brought level while clients write. Then set a is lost for good, and nothing is missing. A
-volume with on-set-loss=block holds its writes. A lost witness is not made anew while a set is away.
+new disk takes its place while the daemon runs; set b is deleted; nothing is missing. A set that vanishes comes back by itself, one
+that was taken out when it is told to. A volume with on-set-loss=block holds its writes. A lost witness is not made anew while a
+set is away.
 
   TWOFOLD=build/release/twofold tests/e2e/loss.py [SEED]
 """
-import hashlib
-import json
 import os
-import random
 import shutil
 import subprocess
 import sys
-import threading
 import time
 
 import nbd
 
 from common import TWOFOLD, Pool, check, wait_until
+from common_load import BLOCK, BLOCKS, Load, checksum, verify
 
-BLOCK = 4096
-BLOCKS = 4096  # 16 MiB
 SEED = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time())
-
-
-def content(block, version):
-    return b"".join(hashlib.sha256(b"%d %d %d" % (block, version, i)).digest() for i in range(BLOCK // 32))
-
-
-class Load(threading.Thread):
-    """Writes random blocks until told to stop; keeps what was acknowledged."""
-
-    def __init__(self, pool, acked, seed):
-        super().__init__()
-        self.handle = nbd.NBD()
-        self.handle.connect_uri(pool.uri("vol"))
-        self.acked = acked
-        self.generator = random.Random(seed)
-        self.running = True
-        self.writes = 0
-        self.error = None
-        self.unsure = None  # the write under way: (block, version)
-
-    def run(self):
-        version = max(self.acked.values(), default=0)
-        try:
-            while self.running:
-                version += 1
-                block = self.generator.randrange(BLOCKS)
-                self.unsure = (block, version)
-                self.handle.pwrite(content(block, version), block * BLOCK)
-                self.acked[block] = version
-                self.unsure = None
-                self.writes += 1
-        except nbd.Error as error:
-            self.error = error
-
-    def stop(self):
-        self.running = False
-        self.join()
-
-
-def verify(pool, acked, unsure=None):
-    handle = nbd.NBD()
-    handle.connect_uri(pool.uri("vol"))
-    for block in range(BLOCKS):
-        data = bytes(handle.pread(BLOCK, block * BLOCK))
-        expected = content(block, acked[block]) if block in acked else bytes(BLOCK)
-        if data != expected and unsure is not None and block == unsure[0]:
-            check(data == content(*unsure), "block %d shows neither of its two values" % block)
-            acked[block] = unsure[1]
-            continue
-        check(data == expected, "block %d is not what was acknowledged last" % block)
-    handle.shutdown()
-
-
-def checksum(pool, export):
-    handle = nbd.NBD()
-    handle.connect_uri(pool.uri(export))
-    digest = hashlib.sha256()
-    for offset in range(0, BLOCKS * BLOCK, 1 << 20):
-        digest.update(handle.pread(1 << 20, offset))
-    handle.shutdown()
-    return digest.hexdigest()
 
 
 def refused(pool, *arguments):
@@ -104,6 +40,64 @@ def status(pool):
 
 def states(pool):
     return {replica["set"]: replica["state"] for replica in status(pool)["replicas"]}
+
+
+def replica(pool, name):
+    return next(r for r in pool.json("replica", "list")["replicas"] if r["set"] == name)
+
+
+def healthy(pool):
+    return status(pool)["state"] == "healthy"
+
+
+def under_load(pool, acked, seed, what, condition):
+    """Clients write until `condition` holds, and none of their writes fails."""
+    load = Load(pool, acked, seed)
+    load.start()
+    wait_until(lambda: condition() or load.error, what, 120)
+    load.stop()
+    check(load.error is None, "a write failed while waiting for %s: %s" % (what, load.error))
+
+
+def come_back(pool, acked):
+    """Healthy before and after."""
+    # ---- The files of set b vanish, and are there again ----
+    log = os.path.join(pool.sets["b"], "log")
+    incarnation = replica(pool, "b")["incarnation"]
+    os.rename(log, log + ".away")
+    under_load(pool, acked, SEED + 10, "the loss", lambda: replica(pool, "b")["state"] == "dropped")
+    check("comes back by itself" in pool.run("status"), "status:\n" + pool.run("status"))
+    said = pool.fails("replica", "attach", "b")
+    check("set b" in said, "attaching what is not there:\n" + said)
+    os.rename(log + ".away", log)
+    under_load(pool, acked, SEED + 11, "set b to come back", lambda: healthy(pool))
+    check(replica(pool, "b")["incarnation"] > incarnation, "it came back in its old incarnation")
+    verify(pool, acked)
+
+    # ---- A copy in its place is not taken unasked ----
+    os.rename(pool.sets["b"], pool.sets["b"] + ".old")
+    subprocess.run(["cp", "-a", pool.sets["b"] + ".old", pool.sets["b"]], check=True)
+    shutil.rmtree(pool.sets["b"] + ".old")
+    wait_until(lambda: replica(pool, "b")["state"] == "dropped", "the loss")
+    under_load(pool, acked, SEED + 12, "three seconds", lambda begun=time.monotonic(): time.monotonic() - begun > 3)
+    check(replica(pool, "b")["state"] == "dropped", "a copy was taken unasked")
+    pool.run("replica", "attach", "b")
+    under_load(pool, acked, SEED + 13, "the copy to be brought level", lambda: healthy(pool))
+    verify(pool, acked)
+
+    # ---- Taken out, and brought back; the last one is not taken out ----
+    pool.run("replica", "detach", "b")
+    check(replica(pool, "b")["state"] == "detached", "it is %s" % replica(pool, "b")["state"])
+    check("only one" in pool.fails("replica", "detach", "a"), "the last set was taken out:\n" + pool.stderr)
+    pool.run("replica", "rate", "1M")
+    under_load(pool, acked, SEED + 14, "some writes", lambda begun=time.monotonic(): time.monotonic() - begun > 2)
+    pool.run("replica", "attach", "b")
+    slow = replica(pool, "b")
+    check(slow["state"] == "resyncing" and slow["resync"]["phase"] != "", "it is %s" % slow)
+    pool.run("replica", "rate", "unlimited")
+    under_load(pool, acked, SEED + 15, "set b to be brought level", lambda: healthy(pool))
+    check("in-sync" in pool.fails("replica", "replace", "b", "/nowhere"), "a set in-sync was replaced:\n" + pool.stderr)
+    check("no set x" in pool.fails("replica", "attach", "x"), "a set that is not there:\n" + pool.stderr)
 
 
 def main():
@@ -216,20 +210,30 @@ def main():
         check(checksum(pool, "vol@alone") == sum_alone, "a snapshot changed")
         pool.stop()
 
-        # ---- A new disk takes its place, and then set b is lost as well ----
-        pool.sets["a"] = os.path.join(pool.directory, "new-disk")
-        os.mkdir(pool.sets["a"])
-        with open(os.path.join(pool.sets["a"], "letter"), "w") as letter:
+        # ---- A new disk takes its place while b serves, and then set b is lost as well ----
+        pool.start()
+        new = os.path.join(pool.directory, "new-disk")
+        os.mkdir(new)
+        with open(os.path.join(new, "letter"), "w") as letter:
             letter.write("dear diary")
-        check("letter" in refused(pool, "--replace", "a"), "a disk that is in use was taken")
-        os.remove(os.path.join(pool.sets["a"], "letter"))
+        check("letter" in pool.fails("replica", "replace", "a", new), "a disk that is in use was taken")
+        os.remove(os.path.join(new, "letter"))
+        check("start the daemon with --set a=" + new in pool.run("replica", "replace", "a", new), "it does not say how to start")
+        pool.sets["a"] = new
+        under_load(pool, acked, SEED + 3, "the new disk to be filled", lambda: healthy(pool))
+        come_back(pool, acked)
+        check(checksum(pool, "vol@before") == sum_before, "a snapshot changed")
+        check(checksum(pool, "vol@alone") == sum_alone, "a snapshot changed")
+        pool.stop()
+        pool.compare_sets()
+
+        # ---- The same at a start: as the last time, and with a set that is replaced by an empty one ----
+        shutil.rmtree(pool.sets["a"])
+        pool.sets["a"] = os.path.join(pool.directory, "newer-disk")
+        os.mkdir(pool.sets["a"])
         pool.serve_arguments = ["--replace", "a"]
         pool.start()
-        load = Load(pool, acked, SEED + 3)
-        load.start()
-        wait_until(lambda: status(pool)["state"] == "healthy", "the new disk to be filled", 60)
-        load.stop()
-        check(load.error is None, "a write failed while a new disk was filled: %s" % load.error)
+        under_load(pool, acked, SEED + 4, "the newer disk to be filled", lambda: healthy(pool))
         pool.stop()
         pool.compare_sets()
         pool.start()  # --replace is still there, and does nothing more

@@ -8,6 +8,7 @@
 #include "storage/base/crc32c.h"
 #include "storage/base/limits.h"
 #include "storage/base/status_macros.h"
+#include "storage/map/resync_plan.h"
 
 namespace twofold::sim {
 
@@ -20,10 +21,20 @@ SimReplica::SimReplica(SimDisk* disk, SimPoller* poller, SimReplicaOptions optio
       fence_(disk->recorded.sealed) {
   reads_allowed_.Set();
   appends_allowed_.Set();
+  TF_CHECK(disk_->open == nullptr) << place_ << " is open";
+  disk_->open = this;
+  ++disk_->opened;
+  catalogue_ = disk_->base;
+  blocks_ = disk_->base_blocks;
+  resync_ = disk_->resync;
+  for (const auto& [volume, stream] : catalogue_.streams()) {
+    streams_[volume].sent = stream.applied;
+    streams_[volume].committed = stream.applied;
+  }
   for (const SimLogItem& item : disk_->log) {
     StreamState& stream = streams_[item.entry.volume];
     TF_CHECK_EQ(item.entry.position.seq, stream.sent.seq.Next()) << place_;
-    stream.committed = disk_->committed[item.entry.volume];
+    stream.committed = std::max(stream.committed, disk_->committed[item.entry.volume]);
     stream.sent = item.entry.position;
     if (item.entry.position <= stream.committed) {
       Apply(item);
@@ -34,7 +45,10 @@ SimReplica::SimReplica(SimDisk* disk, SimPoller* poller, SimReplicaOptions optio
   disk_->durable = disk_->log.size();  // an open syncs what it serves (R13)
 }
 
-SimReplica::~SimReplica() { TF_CHECK_EQ(scope_.running(), 0u); }
+SimReplica::~SimReplica() {
+  TF_CHECK_EQ(scope_.running(), 0u);
+  disk_->open = nullptr;
+}
 
 int64_t SimReplica::RandomDelay() {
   return static_cast<int64_t>(random_.Uniform(static_cast<uint64_t>(options_.max_delay_nanos))) + 1;
@@ -54,6 +68,10 @@ void SimReplica::Crash(bool keep_batch, bool power_loss) {
 }
 
 void SimReplica::FailQuietly() { Fail("its checkpoint failed"); }
+void SimReplica::Vanish() {
+  disk_->gone = true;
+  Fail("its directory was deleted");
+}
 
 void SimReplica::HoldReads(bool hold) { hold ? reads_allowed_.Reset() : reads_allowed_.Set(); }
 void SimReplica::HoldAppends(bool hold) {
@@ -138,6 +156,7 @@ Task<absl::Status> SimReplica::Append(Generation generation, const LogEntry& ent
   ++appends_;
   TF_CO_RETURN_IF_ERROR(failed_);
   TF_CHECK(generation >= fence_);
+  TF_CHECK(!resyncing());
   // What every store may take for granted (R1, R5, R6, P7).
   StreamState& stream = streams_[entry.volume];
   TF_CHECK_EQ(entry.position.seq, stream.sent.seq.Next());
@@ -262,6 +281,7 @@ Task<absl::StatusOr<std::vector<BlockExtent>>> SimReplica::Read(TimelineId timel
                                                                 BlockRange range,
                                                                 absl::Span<std::byte> into) {
   ++reads_;
+  ++disk_->reads;
   TF_CHECK_EQ(into.size(), range.count.value() * kBlockSize);
   co_await poller_->Delay(RandomDelay());
   if (crashed_) co_return failed_;
@@ -332,9 +352,154 @@ Task<absl::StatusOr<std::vector<TailEntry>>> SimReplica::ReadTail(VolumeId volum
   co_return tail;
 }
 
+// ---- Resync -------------------------------------------------------------------------------------
+
+Task<absl::Status> SimReplica::PinForResync() {
+  co_await poller_->Delay(RandomDelay());
+  co_return failed_;
+}
+
+Task<absl::Status> SimReplica::PrepareSpans() {
+  co_await poller_->Delay(RandomDelay());
+  co_return failed_;
+}
+
+Task<absl::StatusOr<ResyncPage>> SimReplica::ReadSpan(ResyncSpan span, std::string /*from*/) {
+  co_await poller_->Delay(RandomDelay());
+  TF_CO_RETURN_IF_ERROR(failed_);
+  ResyncPage page;
+  for (const auto& [block, versions] : blocks_[span.timeline]) {
+    const Version* shown = nullptr;
+    for (const Version& version : versions) {
+      if (version.position < span.as_of) shown = &version;
+    }
+    if (shown == nullptr || shown->position <= span.after) continue;
+    Run run;
+    run.range = {block, BlockCount(1)};
+    run.position = shown->position;
+    run.kind = shown->payload == nullptr ? RunKind::kZero : RunKind::kData;
+    if (shown->payload != nullptr) {
+      run.block_crcs.push_back(
+          Crc32c(absl::MakeConstSpan(*shown->payload).subspan(shown->offset, kBlockSize)));
+    }
+    page.runs.push_back(std::move(run));
+  }
+  co_return page;
+}
+
+absl::Status SimReplica::CheckTarget(Generation generation) const {
+  TF_RETURN_IF_ERROR(failed_);
+  if (generation < fence_) return absl::AbortedError("sealed by a newer generation");
+  return absl::OkStatus();
+}
+
+// What was reached is what a crash leaves.
+void SimReplica::Save() {
+  for (const auto& [volume, stream] : streams_) TF_CHECK(stream.pending.empty());
+  disk_->base = catalogue_;
+  disk_->base_blocks = blocks_;
+  disk_->resync = resync_;
+  disk_->log.clear();
+  disk_->durable = 0;
+  disk_->committed.clear();
+  moved_marks_.clear();
+  streams_.clear();
+  for (const auto& [volume, stream] : catalogue_.streams()) {
+    streams_[volume].sent = stream.applied;
+    streams_[volume].committed = stream.applied;
+  }
+}
+
+Task<absl::Status> SimReplica::VoidTails(Generation generation) {
+  co_await poller_->Delay(RandomDelay());
+  TF_CO_RETURN_IF_ERROR(CheckTarget(generation));
+  TF_CHECK(!writing_);
+  for (auto& [volume, stream] : streams_) stream.pending.clear();
+  Save();
+  co_return absl::OkStatus();
+}
+
+void SimReplica::OpenNextSpan() {
+  if (resync_->next < resync_->spans.size()) {
+    OpenSpan(&catalogue_, resync_->goal, resync_->spans[resync_->next]);
+  }
+}
+
+Task<absl::StatusOr<std::vector<ResyncSpan>>> SimReplica::BeginResync(Generation generation,
+                                                                      Catalogue goal) {
+  co_await poller_->Delay(RandomDelay());
+  TF_CO_RETURN_IF_ERROR(CheckTarget(generation));
+  TF_CO_ASSIGN_OR_RETURN(catalogue_, BeginReplay(catalogue_, goal, /*pin=*/!resyncing()));
+  resync_.emplace();
+  resync_->spans = PlanResync(catalogue_, goal);
+  resync_->goal = std::move(goal);
+  OpenNextSpan();
+  Save();
+  co_return resync_->spans;
+}
+
+Task<absl::StatusOr<std::vector<Run>>> SimReplica::Lacking(TimelineId timeline,
+                                                           std::vector<Run> runs) {
+  co_await poller_->Delay(RandomDelay());
+  TF_CO_RETURN_IF_ERROR(failed_);
+  std::vector<Run> lacking;
+  for (const Run& run : runs) {  // of one block each
+    const Version* version = Find(timeline, kLastPosition, run.range.first);
+    if (version == nullptr || version->position < run.position) lacking.push_back(run);
+  }
+  co_return lacking;
+}
+
+Task<absl::Status> SimReplica::Fill(Generation generation, TimelineId timeline,
+                                    std::vector<Run> runs, absl::Span<const std::byte> payload) {
+  co_await poller_->Delay(RandomDelay());
+  if (disk_->fail_fills) Fail("the disk said no");
+  TF_CO_RETURN_IF_ERROR(CheckTarget(generation));
+  TF_CHECK(resyncing() && resync_->spans.at(resync_->next).timeline == timeline);
+  size_t at = 0;
+  for (const Run& run : runs) {
+    Version version{run.position, nullptr, 0};
+    if (run.kind == RunKind::kData) {
+      const absl::Span<const std::byte> block = payload.subspan(at, kBlockSize);
+      at += kBlockSize;
+      TF_CHECK_EQ(Crc32c(block), run.block_crcs[0]);
+      version.payload = std::make_shared<const std::vector<std::byte>>(block.begin(), block.end());
+    }
+    std::vector<Version>& versions = blocks_[timeline][run.range.first];
+    const auto after = std::find_if(
+        versions.begin(), versions.end(),
+        [&version](const Version& other) { return other.position > version.position; });
+    versions.insert(after, std::move(version));
+  }
+  TF_CHECK_EQ(at, payload.size());
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> SimReplica::EndSpan(Generation generation, ResyncSpan span) {
+  co_await poller_->Delay(RandomDelay());
+  TF_CO_RETURN_IF_ERROR(CheckTarget(generation));
+  TF_CHECK(resyncing() && resync_->spans.at(resync_->next) == span);
+  twofold::EndSpan(&catalogue_, resync_->goal, span);
+  ++resync_->next;
+  OpenNextSpan();
+  Save();
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> SimReplica::EndResync(Generation generation) {
+  co_await poller_->Delay(RandomDelay());
+  TF_CO_RETURN_IF_ERROR(CheckTarget(generation));
+  TF_CO_RETURN_IF_ERROR(CheckReplay(catalogue_, resync_->goal));
+  catalogue_ = std::move(resync_->goal);
+  resync_.reset();
+  Save();
+  co_return absl::OkStatus();
+}
+
 ReplicaStatus SimReplica::status() const {
   ReplicaStatus status;
   status.failed = !failed_.ok();
+  status.gone = status.failed && disk_->gone;
   status.reason = std::string(failed_.message());
   status.capacity_blocks = options_.capacity_blocks;
   status.used_blocks = used_blocks_;

@@ -16,6 +16,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -36,15 +37,41 @@ struct SimLogItem {
   SharedBytes payload;  // null for kinds without payload
 };
 
+// What a block was, from `position` on; null payload: zeros.
+struct SimVersion {
+  Position position;
+  SharedBytes payload;
+  size_t offset = 0;  // in the payload
+};
+using SimBlocks = std::map<TimelineId, std::map<BlockIndex, std::vector<SimVersion>>>;
+
+// A resync that was begun and not ended, as the target knows it.
+struct SimResync {
+  Catalogue goal;
+  std::vector<ResyncSpan> spans;
+  size_t next = 0;
+};
+
+class SimReplica;
+
 struct SimDisk {
   std::string set_name;
   std::string store_id;
   std::string pool_id;
+  // What stands before the log: the state that a resync has brought it to.
+  Catalogue base;
+  SimBlocks base_blocks;
+  std::optional<SimResync> resync;
   std::vector<SimLogItem> log;
   size_t durable = 0;  // entries of `log`
   std::map<VolumeId, Position> committed;
   AttachState recorded;
   std::set<std::pair<TimelineId, BlockIndex>> bad_blocks;
+  bool gone = false;           // its directory was deleted
+  bool fail_fills = false;     // whoever fills it fails
+  uint64_t opened = 0;         // how often
+  uint64_t reads = 0;          // by whoever had it open
+  SimReplica* open = nullptr;  // who has it open
 };
 
 struct SimReplicaOptions {
@@ -68,6 +95,8 @@ class SimReplica final : public Replica {
   void FailNextAppend() { fail_next_append_ = true; }
   // As a store whose checkpoint fails: nobody is told until the head asks.
   void FailQuietly();
+  // Its directory is deleted; as above.
+  void Vanish();
 
   const std::string& set_name() const override { return disk_->set_name; }
   const std::string& store_id() const override { return disk_->store_id; }
@@ -92,6 +121,22 @@ class SimReplica final : public Replica {
   const Catalogue& catalogue() const override { return catalogue_; }
   Task<absl::StatusOr<std::vector<TailEntry>>> ReadTail(VolumeId volume, Position after,
                                                         size_t max_bytes) override;
+  // A resync as a store does it, but that nothing of a span outlives a crash before its end.
+  Task<absl::Status> PinForResync() override;
+  absl::Status resync_pin() const override { return failed_; }
+  Task<absl::Status> PrepareSpans() override;
+  Task<absl::StatusOr<ResyncPage>> ReadSpan(ResyncSpan span, std::string from) override;
+  Task<absl::Status> VoidTails(Generation generation) override;
+  Task<absl::StatusOr<std::vector<ResyncSpan>>> BeginResync(Generation generation,
+                                                            Catalogue goal) override;
+  Task<absl::StatusOr<std::vector<Run>>> Lacking(TimelineId timeline,
+                                                 std::vector<Run> runs) override;
+  Task<absl::Status> Fill(Generation generation, TimelineId timeline, std::vector<Run> runs,
+                          absl::Span<const std::byte> payload) override;
+  Task<absl::Status> EndSpan(Generation generation, ResyncSpan span) override;
+  Task<absl::Status> EndResync(Generation generation) override;
+  bool resyncing() const override { return resync_.has_value(); }
+
   ReplicaStatus status() const override;
   absl::Status health() const override { return failed_; }
   Task<absl::Status> CheckPresence() override { co_return failed_; }
@@ -107,12 +152,7 @@ class SimReplica final : public Replica {
   void HoldAppends(bool hold);
 
  private:
-  // What a block was, from `position` on; null payload: zeros.
-  struct Version {
-    Position position;
-    SharedBytes payload;
-    size_t offset = 0;  // in the payload
-  };
+  using Version = SimVersion;
   struct Batch {
     std::vector<SimLogItem> items;
     std::map<VolumeId, Position> marks;
@@ -133,6 +173,9 @@ class SimReplica final : public Replica {
   void ApplyCommitted(VolumeId volume);
   void Apply(const SimLogItem& item);
   const Version* Find(TimelineId timeline, Position as_of, BlockIndex block) const;
+  absl::Status CheckTarget(Generation generation) const;
+  void OpenNextSpan();
+  void Save();
 
   SimDisk* const disk_;
   SimPoller* const poller_;
@@ -140,7 +183,8 @@ class SimReplica final : public Replica {
   Prng random_;
   std::string place_;
   Catalogue catalogue_;
-  std::map<TimelineId, std::map<BlockIndex, std::vector<Version>>> blocks_;
+  SimBlocks blocks_;
+  std::optional<SimResync> resync_;
   std::map<VolumeId, StreamState> streams_;
   std::map<VolumeId, Position> moved_marks_;
 

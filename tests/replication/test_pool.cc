@@ -37,16 +37,18 @@ TestPool::~TestPool() {
 
 absl::Status TestPool::Attach() {
   Pool::Parts parts;
-  replicas_.assign(disks_.size(), nullptr);
+  dead_ = false;
   parts.attach = attach_options_;
+  parts.directories = Directories();
   for (size_t i = 0; i < disks_.size(); ++i) {
     if (std::find(absent_.begin(), absent_.end(), i) != absent_.end()) {
-      parts.attach.absent.push_back({disks_[i].set_name, "/sim/" + disks_[i].set_name, "no disk"});
+      parts.attach.absent.push_back(
+          {disks_[i].set_name, "/sim/" + disks_[i].set_name, "no disk", /*gone=*/true});
+      disks_[i].gone = true;
       continue;
     }
-    auto replica = std::make_unique<sim::SimReplica>(&disks_[i], &poller_, options_);
-    replicas_[i] = replica.get();
-    parts.replicas.push_back(std::move(replica));
+    disks_[i].gone = false;
+    parts.replicas.push_back(std::make_unique<sim::SimReplica>(&disks_[i], &poller_, options_));
   }
   auto witness = std::make_unique<sim::SimWitness>(&stored_, &poller_);
   live_witness_ = witness.get();
@@ -67,7 +69,9 @@ bool TestPool::AttachOrCrashAfter(int64_t nanos, bool power_loss) {
   });
   const absl::Status status = Attach();
   *armed = false;
-  return status.ok();
+  // It may have died when all was done but what an attach does not wait for.
+  if (status.ok() && dead_) Stop();
+  return status.ok() && !dead_;
 }
 
 void TestPool::MustAttach() {
@@ -87,9 +91,46 @@ void TestPool::Crash(bool power_loss) {
 
 void TestPool::CrashMachines(bool power_loss) {
   live_witness_->Crash();
-  for (sim::SimReplica* replica : replicas_) {
-    if (replica != nullptr) replica->Crash(poller_.random().OneIn(2), power_loss);
+  dead_ = true;
+  for (sim::SimDisk& disk : disks_) {
+    if (disk.open != nullptr) disk.open->Crash(poller_.random().OneIn(2), power_loss);
   }
+}
+
+Task<absl::StatusOr<std::unique_ptr<Replica>>> TestPool::Open(sim::SimDisk* disk) {
+  co_await poller_.Delay(static_cast<int64_t>(poller_.random().Uniform(1'000'000)));
+  if (dead_) co_return absl::UnavailableError("the machine died");
+  if (disk->gone) co_return absl::NotFoundError("no disk");
+  co_return std::make_unique<sim::SimReplica>(disk, &poller_, options_);
+}
+
+Task<bool> TestPool::IsBack(sim::SimDisk* disk) {
+  co_await poller_.Delay(static_cast<int64_t>(poller_.random().Uniform(1'000'000)));
+  co_return !disk->gone;
+}
+
+Task<absl::StatusOr<std::unique_ptr<Replica>>> TestPool::MakeEmpty(sim::SimDisk* disk,
+                                                                   std::string store_id) {
+  if (disk->open != nullptr) co_return absl::FailedPreconditionError("not empty");
+  sim::SimDisk made;
+  made.set_name = disk->set_name;
+  made.pool_id = disk->pool_id;
+  made.store_id = std::move(store_id);
+  *disk = std::move(made);
+  co_return std::make_unique<sim::SimReplica>(disk, &poller_, options_);
+}
+
+SetDirectories TestPool::Directories() {
+  const auto find = [this](const std::string& set) { return &disks_[set == "a" ? 0 : 1]; };
+  SetDirectories directories;
+  directories.open = [this, find](const std::string& set) { return Open(find(set)); };
+  directories.is_back = [this, find](const std::string& set, WallNanos) {
+    return IsBack(find(set));
+  };
+  directories.make = [this, find](const std::string& set, std::vector<std::string> names) {
+    return MakeEmpty(find(set), names.front());
+  };
+  return directories;
 }
 
 bool TestPool::InSync(size_t index) const {

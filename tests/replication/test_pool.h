@@ -28,6 +28,8 @@ class TestPool {
   // What Attach is told besides (AttachOptions).
   AttachOptions& options() { return attach_options_; }
   void MustAttach();
+  // Disk `index` can be opened while the pool is.
+  SetDirectories Directories();
   // The same, but the process dies after that time; true when the attach was done before.
   bool AttachOrCrashAfter(int64_t nanos, bool power_loss);
   // A clean end.
@@ -46,9 +48,10 @@ class TestPool {
   void Call(std::function<void()> function);
 
   Pool& pool() { return *pool_; }
-  // Of disk `index`, which is not absent.
-  sim::SimReplica& replica(size_t index) { return *replicas_[index]; }
-  bool present(size_t index) const { return replicas_[index] != nullptr; }
+  // Of disk `index`, which is present.
+  sim::SimReplica& replica(size_t index) { return *disks_[index].open; }
+  // Whether somebody has it open.
+  bool present(size_t index) const { return disks_[index].open != nullptr; }
   // Whether the witness lists the disk.
   bool InSync(size_t index) const;
   sim::SimWitness& live_witness() { return *live_witness_; }
@@ -69,6 +72,11 @@ class TestPool {
   std::vector<ByteExtent> Extents(Mount& mount, uint64_t offset, uint64_t length);
 
  private:
+  Task<absl::StatusOr<std::unique_ptr<Replica>>> Open(sim::SimDisk* disk);
+  Task<bool> IsBack(sim::SimDisk* disk);
+  Task<absl::StatusOr<std::unique_ptr<Replica>>> MakeEmpty(sim::SimDisk* disk,
+                                                           std::string store_id);
+
   sim::SimPoller poller_;
   Executor executor_;
   const sim::SimReplicaOptions options_;
@@ -76,7 +84,7 @@ class TestPool {
   std::optional<Membership> stored_;
   std::vector<size_t> absent_;
   AttachOptions attach_options_;
-  std::vector<sim::SimReplica*> replicas_;  // the pool's; null where absent
+  bool dead_ = false;  // the machine that the pool runs on
   sim::SimWitness* live_witness_ = nullptr;
   std::unique_ptr<Pool> pool_;
 };

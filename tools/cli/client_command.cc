@@ -42,6 +42,15 @@ struct Presenter {
   absl::Status operator()(const control::DeleteSnapshot& request) const {
     return Deleted(request.name);
   }
+  absl::Status operator()(const control::ListReplicas&) const { return PresentReplicas(out, body); }
+  absl::Status operator()(const control::AttachReplica&) const { return PresentReplica(out, body); }
+  absl::Status operator()(const control::DetachReplica&) const { return PresentReplica(out, body); }
+  absl::Status operator()(const control::ReplaceReplica&) const {
+    return PresentReplacement(out, body);
+  }
+  absl::Status operator()(const control::SetResyncRate&) const {
+    return PresentResyncRate(out, body);
+  }
   absl::Status operator()(const control::Rollback& request) const {
     return PresentRollback(out, request.snapshot, body);
   }

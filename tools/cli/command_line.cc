@@ -1,12 +1,15 @@
 #include "tools/cli/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <functional>
 #include <set>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "replication/pair/resync.h"
 #include "replication/volume/names.h"
 #include "storage/base/limits.h"
 #include "storage/base/status_macros.h"
@@ -51,6 +54,7 @@ class Grammar {
     AddVolume();
     AddSnapshot();
     AddRollback();
+    AddReplica();
     AddStatus();
     AddScrub();
     AddInspect();
@@ -240,6 +244,11 @@ class Grammar {
                                   FormatSize(kDefaultMapCacheBytes)))
         ->type_name("SIZE");
     serve
+        ->add_option("--resync-rate", resync_rate_,
+                     "What bringing a set level moves at most, a second. Default: no limit; it "
+                     "gives way to clients in any case")
+        ->type_name("SIZE");
+    serve
         ->add_option("--log-level", serve_.log_level,
                      "debug, info, warning or error. Default: info")
         ->type_name("LEVEL");
@@ -267,6 +276,9 @@ class Grammar {
     }
     if (!map_cache_.empty()) {
       TF_ASSIGN_OR_RETURN(serve.options.map_cache_bytes, ParseSize(map_cache_));
+    }
+    if (!resync_rate_.empty()) {
+      TF_ASSIGN_OR_RETURN(serve.options.resync_rate, ParseSize(resync_rate_));
     }
     return serve;
   }
@@ -390,6 +402,56 @@ class Grammar {
                        "Also while clients are connected; they are disconnected");
   }
 
+  // ---- replica ----
+  void AddReplica() {
+    CLI::App* noun = AddNoun("replica", "List the sets, take one out, bring one back, replace one");
+    AddClient(noun, "list", "List the sets: state, up to where they have everything, since when",
+              [] { return control::ListReplicas{}; });
+    AddReplicaVerb<control::AttachReplica>(
+        noun, "attach", "Bring a set back that is away: open it and bring it level");
+    AddReplicaVerb<control::DetachReplica>(
+        noun, "detach", "Take a set out; the pool goes on with the other one, degraded");
+    CLI::App* replace = AddClient(
+        noun, "replace", "Put empty directories in the place of a set that is away, and fill them",
+        [this] { return MakeReplicaReplace(); });
+    replace->add_option("SET", name_, "The set")->required();
+    replace->add_option("DIRS", size_, "Its new directories, DIR[,DIR...], empty or not there yet")
+        ->required();
+    AddClient(noun, "rate", "Set what bringing a set level moves at most, a second",
+              [this]() -> absl::StatusOr<control::Request> {
+                control::SetResyncRate rate;
+                if (size_ != "unlimited") {
+                  TF_ASSIGN_OR_RETURN(rate.bytes_per_second, ParseSize(size_));
+                }
+                TF_RETURN_IF_ERROR(CheckResyncRate(rate.bytes_per_second));
+                return rate;
+              })
+        ->add_option("SIZE", size_, "Like 200M; or `unlimited`")
+        ->required();
+  }
+  template <typename Verb>
+  void AddReplicaVerb(CLI::App* noun, const std::string& name, const std::string& text) {
+    AddClient(noun, name, text,
+              [this]() -> absl::StatusOr<control::Request> {
+                TF_RETURN_IF_ERROR(CheckName(name_));
+                return Verb{name_};
+              })
+        ->add_option("SET", name_, "The set")
+        ->required();
+  }
+  absl::StatusOr<control::Request> MakeReplicaReplace() {
+    TF_ASSIGN_OR_RETURN(SetSpec set, ParseSetSpec(absl::StrCat(name_, "=", size_)));
+    control::ReplaceReplica replace{.set = set.name, .directories = {}};
+    // The daemon has another working directory.
+    for (const std::string& directory : set.directories) {
+      std::error_code error;
+      const std::filesystem::path path = std::filesystem::absolute(directory, error);
+      if (error) return absl::InvalidArgumentError(absl::StrCat(directory, ": ", error.message()));
+      replace.directories.push_back(path.lexically_normal().string());
+    }
+    return replace;
+  }
+
   void AddStatus() {
     AddClient(&app_, "status", "Show how the pool and its sets are",
               [] { return control::GetStatus{}; });
@@ -485,6 +547,7 @@ class Grammar {
   std::string config_;
   std::string memory_;
   std::string map_cache_;
+  std::string resync_rate_;
   ServeOptions serve_;
 };
 

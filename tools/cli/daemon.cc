@@ -62,19 +62,26 @@ Daemon::Daemon(Parts parts, ServeSettings settings)
 
 Daemon::~Daemon() { TF_CHECK(pool_ == nullptr && witness_ == nullptr); }
 
-Task<absl::Status> Daemon::OpenSet(size_t index) {
-  const SetSpec& set = settings_.sets[index];
-  const std::string what =
-      absl::StrCat("set ", set.name, " (", absl::StrJoin(set.directories, ","), ")");
+Task<absl::StatusOr<std::unique_ptr<Store>>> Daemon::OpenStore(SetSpec set, bool read_only) {
   DirectoryStoreOptions options;
   options.directories = set.directories;
   options.store.map_cache_bytes = settings_.map_cache_bytes;
+  options.store.read_only = read_only;
   absl::StatusOr<std::unique_ptr<Store>> store =
       co_await OpenDirectoryStore(*parts_.poller, *parts_.offload, std::move(options));
-  TF_CO_RETURN_IF_ERROR(Annotate(store.status(), what));
+  TF_CO_RETURN_IF_ERROR(Annotate(store.status(), Describe(set)));
+  co_return store;
+}
+
+Task<absl::Status> Daemon::OpenSet(size_t index) {
+  const SetSpec& set = settings_.sets[index];
+  const std::string what = Describe(set);
+  absl::StatusOr<std::unique_ptr<Store>> store = co_await OpenStore(set, /*read_only=*/false);
+  TF_CO_RETURN_IF_ERROR(store);
   const Superblock& superblock = (*store)->superblock();
   segments_ += superblock.max_segments;
   if (set.name != settings_.replace) layout_ = superblock;
+  NoteFiles(set);
   const std::string found = superblock.set_name;
   replicas_[index] = std::make_unique<LocalReplica>(*std::move(store));
   if (found == set.name) co_return absl::OkStatus();
@@ -105,7 +112,7 @@ Task<absl::Status> Daemon::OpenSets() {
     if (replicas_[i] != nullptr) mistakes.push_back(opened[i]);
     TF_LOG(ERROR) << "not opened: " << opened[i].message();
     absent_.push_back({settings_.sets[i].name, absl::StrJoin(settings_.sets[i].directories, ","),
-                       std::string(opened[i].message())});
+                       std::string(opened[i].message()), absl::IsNotFound(opened[i])});
   }
   if (!mistakes.empty()) co_return Joined(mistakes);
   if (absent_.size() == settings_.sets.size()) co_return Joined(opened);
@@ -134,7 +141,7 @@ Task<absl::StatusOr<std::unique_ptr<Replica>>> Daemon::FindNewcomer() {
         !membership.ok() || std::count(membership->configured.begin(), membership->configured.end(),
                                        found->store_id()) > 0;
     if (!member) {
-      absent_.push_back({set->name, found->place(), "it is being replaced"});
+      absent_.push_back({set->name, found->place(), "it is being replaced", /*gone=*/true});
       co_return found;
     }
     TF_LOG(WARNING) << "--replace " << set->name << " is not needed: the store in "
@@ -176,7 +183,9 @@ Task<absl::Status> Daemon::OpenPool() {
                                     .new_witness = settings_.new_witness,
                                     .force_stale = settings_.force_stale,
                                     .confirm = parts_.confirm},
-                         .scrub = settings_.scrub};
+                         .scrub = settings_.scrub,
+                         .directories = Directories(),
+                         .resync_bytes_per_second = settings_.resync_rate};
   absl::StatusOr<std::unique_ptr<Pool>> pool = co_await Pool::Attach(std::move(pool_parts));
   // On an error the pool has closed its parts.
   replicas_.clear();

@@ -6,9 +6,12 @@
 // the control server has a thread of its own.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -21,6 +24,7 @@
 #include "storage/log/superblock.h"
 #include "storage/runtime/offload.h"
 #include "storage/runtime/task.h"
+#include "storage/store/store.h"
 #include "tools/cli/serve_options.h"
 #include "tools/control/info_json.h"
 #include "tools/control/server.h"
@@ -59,18 +63,30 @@ class Daemon {
   Task<void> Close();
 
  private:
+  Task<absl::StatusOr<std::unique_ptr<Store>>> OpenStore(SetSpec set, bool read_only);
   Task<absl::Status> OpenSet(size_t index);
   Task<absl::Status> OpenSets();
   // For --replace: the store that takes the place of the lost one, made or, after a crash, found.
   // Null where the set is no newcomer.
   Task<absl::StatusOr<std::unique_ptr<Replica>>> FindNewcomer();
   std::unique_ptr<Replica> TakeReplica(const std::string& set_name);
+  // What the pool is given to get at sets while it is open (SetDirectories).
+  SetDirectories Directories();
+  Task<absl::StatusOr<std::unique_ptr<Replica>>> OpenAgain(std::string set);
+  Task<bool> IsBack(std::string set, WallNanos lost);
+  Task<absl::StatusOr<std::unique_ptr<Replica>>> MakeSet(std::string set,
+                                                         std::vector<std::string> directories);
+  Task<absl::StatusOr<std::unique_ptr<Replica>>> OpenUnused(SetSpec set);
+  absl::StatusOr<SetSpec> CheckMove(const std::string& set,
+                                    const std::vector<std::string>& directories) const;
+  void NoteFiles(const SetSpec& set);
+  SetSpec* FindSpec(const std::string& set);
   Task<void> CloseUnattached();
   absl::Status CheckFileLimit() const;
   Task<control::Answer> Answer(control::Request request);
 
   const Parts parts_;
-  const ServeSettings settings_;
+  ServeSettings settings_;  // the directories of a set change when it is replaced
   control::DaemonInfo info_;
 
   // Until the pool has them.
@@ -79,6 +95,8 @@ class Daemon {
   std::unique_ptr<Witness> witness_;
   uint64_t segments_ = 0;  // of all stores: each may be an open file
   Superblock layout_;      // of a set that is there
+  // By set, for each directory: what tells the files that were opened from others in their place.
+  std::map<std::string, std::vector<std::pair<uint64_t, WallNanos>>> files_;
 
   std::unique_ptr<Pool> pool_;
   std::unique_ptr<control::Server> control_;

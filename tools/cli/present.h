@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "replication/volume/pool.h"
 #include "tools/control/request.h"
 
 namespace twofold::cli {
@@ -21,6 +22,14 @@ absl::Status PresentSnapshotList(std::ostream& out, const std::string& body);
 absl::Status PresentSnapshotCreate(std::ostream& out, const std::string& body);
 absl::Status PresentRollback(std::ostream& out, const std::string& snapshot,
                              const std::string& body);
+
+// replica.cc
+absl::Status PresentReplicas(std::ostream& out, const std::string& body);
+absl::Status PresentReplica(std::ostream& out, const std::string& body);
+absl::Status PresentReplacement(std::ostream& out, const std::string& body);
+absl::Status PresentResyncRate(std::ostream& out, const std::string& body);
+// "filling db: 120 MiB of 400 MiB, 35.0 MiB/s, 8 s left"; "" where nothing is under way.
+std::string PresentResync(const ReplicaInfo& replica);
 
 // status.cc
 absl::Status PresentStatus(std::ostream& out, const std::string& body);

@@ -127,6 +127,7 @@ const std::map<std::string, Reader>& Readers() {
       {"memory", [](const Entry& e, ServeOptions& o) { return Put(e.Size(), o.memory_bytes); }},
       {"map-cache",
        [](const Entry& e, ServeOptions& o) { return Put(e.Size(), o.map_cache_bytes); }},
+      {"resync-rate", [](const Entry& e, ServeOptions& o) { return Put(e.Size(), o.resync_rate); }},
       {"log-level", [](const Entry& e, ServeOptions& o) { return Put(e.String(), o.log_level); }},
   };
   return *readers;

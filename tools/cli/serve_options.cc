@@ -7,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "replication/pair/resync.h"
 #include "storage/base/limits.h"
 #include "storage/base/status_macros.h"
 #include "storage/base/units.h"
@@ -56,6 +57,7 @@ ServeOptions Merge(ServeOptions command_line, ServeOptions config) {
   if (command_line.scrub_bytes_per_second) {
     config.scrub_bytes_per_second = command_line.scrub_bytes_per_second;
   }
+  if (command_line.resync_rate) config.resync_rate = command_line.resync_rate;
   config.new_witness = command_line.new_witness;
   config.force_stale = std::move(command_line.force_stale);
   config.replace = std::move(command_line.replace);
@@ -108,6 +110,8 @@ absl::StatusOr<ServeSettings> ResolveServeOptions(const ServeOptions& options) {
   TF_ASSIGN_OR_RETURN(
       settings.map_cache_bytes,
       CheckBytes("--map-cache", options.map_cache_bytes, kMinMapCacheBytes, kDefaultMapCacheBytes));
+  settings.resync_rate = options.resync_rate.value_or(0);
+  TF_RETURN_IF_ERROR(Annotate(CheckResyncRate(settings.resync_rate), "--resync-rate"));
   if (!options.log_level.empty()) {
     TF_ASSIGN_OR_RETURN(settings.log_level, ParseLogLevel(options.log_level));
   }

@@ -26,6 +26,7 @@ struct ServeOptions {
   std::string control;
   std::optional<uint64_t> memory_bytes;
   std::optional<uint64_t> map_cache_bytes;
+  std::optional<uint64_t> resync_rate;
   std::string log_level;
   std::optional<uint64_t> scrub_every_seconds;
   std::optional<uint64_t> scrub_bytes_per_second;
@@ -44,6 +45,7 @@ struct ServeSettings {
   std::string control;           // path of the socket
   size_t memory_bytes = 0;       // of client payloads in flight
   size_t map_cache_bytes = 0;    // of each set
+  uint64_t resync_rate = 0;      // bytes per second; 0: no limit
   LogLevel log_level = LogLevel::kInfo;
   ScrubSchedule scrub;
   bool new_witness = false;
@@ -57,6 +59,7 @@ struct ServeSettings {
 //   witness = "/srv/twofold/witness"
 //   nbd = ["127.0.0.1:10809", "unix:/run/twofold/nbd.sock"]
 //   memory = "512M"
+//   resync-rate = "200M"
 //   [scrub]
 //   every = "7d"
 //   rate = "64M"

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "replication/volume/names.h"
 #include "storage/base/limits.h"
@@ -62,6 +63,10 @@ std::optional<dev_t> DeviceOf(fs::path path) {
 }
 
 }  // namespace
+
+std::string Describe(const SetSpec& set) {
+  return absl::StrCat("set ", set.name, " (", absl::StrJoin(set.directories, ","), ")");
+}
 
 absl::StatusOr<SetSpec> ParseSetSpec(const std::string& text) {
   const std::pair<std::string, std::string> parts = absl::StrSplit(text, absl::MaxSplits('=', 1));

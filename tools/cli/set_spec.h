@@ -15,6 +15,9 @@ struct SetSpec {
   bool operator==(const SetSpec&) const = default;
 };
 
+// "set a (DIR,DIR)", for messages.
+std::string Describe(const SetSpec& set);
+
 // "a=DIR[,DIR...]".
 absl::StatusOr<SetSpec> ParseSetSpec(const std::string& text);
 

@@ -110,8 +110,11 @@ absl::Status PresentStatus(std::ostream& out, const std::string& body) {
   }
   table.Print(out);
   for (const ReplicaInfo& replica : pool.replicas) {
+    const std::string progress = PresentResync(replica);
+    if (!progress.empty()) out << "\nset " << replica.set << ": " << Printable(progress) << "\n";
     if (replica.reason.empty()) continue;
     out << "\nset " << replica.set << ": " << Printable(replica.reason) << "\n";
+    if (replica.next_try != 0) out << "tried again at " << PresentTime(replica.next_try) << "\n";
   }
   for (const ReplicaInfo& replica : pool.replicas) PrintDamage(out, replica);
   PrintScrubs(out, pool.replicas);

@@ -105,6 +105,34 @@ Task<Answer> Run(Pool* pool, const DaemonInfo*, StopScrub request) {
   co_return Done(EncodeScrubs(pool->Scrubs()));
 }
 
+Task<Answer> Run(Pool* pool, const DaemonInfo*, ListReplicas) {
+  co_return Done(EncodeReplicas(pool->Info()));
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo*, AttachReplica request) {
+  const absl::StatusOr<ReplicaInfo> replica = co_await pool->AttachSet(request.set);
+  if (!replica.ok()) co_return Failed(replica.status());
+  co_return Done(EncodeReplica(*replica));
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo*, DetachReplica request) {
+  const absl::StatusOr<ReplicaInfo> replica = co_await pool->DetachSet(request.set);
+  if (!replica.ok()) co_return Failed(replica.status());
+  co_return Done(EncodeReplica(*replica));
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo*, ReplaceReplica request) {
+  const absl::StatusOr<ReplicaInfo> replica =
+      co_await pool->ReplaceSet(request.set, request.directories);
+  if (!replica.ok()) co_return Failed(replica.status());
+  co_return Done(EncodeReplica(*replica));
+}
+
+Task<Answer> Run(Pool* pool, const DaemonInfo*, SetResyncRate request) {
+  pool->SetResyncRate(request.bytes_per_second);
+  co_return Done(EncodeReplicas(pool->Info()));
+}
+
 }  // namespace
 
 Task<Answer> Execute(Pool* pool, const DaemonInfo* daemon, Request request) {

@@ -78,8 +78,28 @@ json::object ToJson(const SnapshotInfo& snapshot, const DaemonInfo& daemon) {
   return object;
 }
 
+json::value ToJson(const std::optional<ResyncInfo>& resync) {
+  if (!resync.has_value()) return nullptr;
+  return {{"phase", resync->phase},
+          {"what", resync->what},
+          {"started", FormatTime(resync->started)},
+          {"bytes_done", resync->bytes_done},
+          {"bytes_total", resync->bytes_total},
+          {"bytes_per_second", resync->bytes_per_second},
+          {"seconds_left", resync->seconds_left}};
+}
+
 json::object ToJson(const ReplicaInfo& replica) {
+  json::object positions;
+  for (const auto& [volume, position] : replica.positions) {
+    positions[volume] = FormatPosition(position);
+  }
   return {{"set", replica.set},
+          {"since", FormatTime(replica.since)},
+          {"positions", std::move(positions)},
+          {"newest", FormatTime(replica.newest)},
+          {"resync", ToJson(replica.resync)},
+          {"next_try", FormatTime(replica.next_try)},
           {"store", replica.store},
           {"place", replica.place},
           {"state", replica.state},
@@ -163,8 +183,27 @@ absl::Status FromJson(const json::value& value, SnapshotAnswer& answer) {
   return absl::OkStatus();
 }
 
+absl::Status FromJson(const json::value& value, ResyncInfo& resync) {
+  JsonFields fields(value);
+  resync.phase = fields.String("phase");
+  resync.what = fields.String("what");
+  const std::string started = fields.String("started");
+  resync.bytes_done = fields.Uint64("bytes_done");
+  resync.bytes_total = fields.Uint64("bytes_total");
+  resync.bytes_per_second = fields.Uint64("bytes_per_second");
+  resync.seconds_left = fields.Uint64("seconds_left");
+  TF_RETURN_IF_ERROR(fields.status());
+  TF_ASSIGN_OR_RETURN(resync.started, ParseTime(started));
+  return absl::OkStatus();
+}
+
 absl::Status FromJson(const json::value& value, ReplicaInfo& replica) {
   JsonFields fields(value);
+  const std::string since = fields.String("since");
+  const std::string newest = fields.String("newest");
+  const std::string next_try = fields.String("next_try");
+  const json::value* positions = fields.Value("positions");
+  const json::value* resync = fields.Value("resync");
   replica.set = fields.String("set");
   replica.store = fields.String("store");
   replica.place = fields.String("place");
@@ -180,6 +219,16 @@ absl::Status FromJson(const json::value& value, ReplicaInfo& replica) {
   const json::value* damage = fields.Value("damage");
   const json::value* scrub = fields.Value("scrub");
   TF_RETURN_IF_ERROR(fields.status());
+  TF_ASSIGN_OR_RETURN(replica.since, ParseTime(since));
+  TF_ASSIGN_OR_RETURN(replica.newest, ParseTime(newest));
+  TF_ASSIGN_OR_RETURN(replica.next_try, ParseTime(next_try));
+  if (!positions->is_object()) return absl::InvalidArgumentError("\"positions\" is no object");
+  for (const auto& [volume, position] : positions->get_object()) {
+    if (!position.is_string()) return absl::InvalidArgumentError("a position is no string");
+    TF_ASSIGN_OR_RETURN(const Position parsed, ParsePosition(std::string(position.get_string())));
+    replica.positions.emplace_back(volume, parsed);
+  }
+  if (!resync->is_null()) TF_RETURN_IF_ERROR(FromJson(*resync, replica.resync.emplace()));
   TF_RETURN_IF_ERROR(DamageFromJson(*damage, &replica.damage));
   return ScrubFromJson(*scrub, &replica.scrub);
 }
@@ -223,6 +272,7 @@ absl::Status FromJson(const json::value& value, StatusAnswer& status) {
   pool.witness = fields.String("witness");
   pool.buffer_pool_used_bytes = fields.Uint64("buffers_used_bytes");
   pool.buffer_pool_capacity_bytes = fields.Uint64("buffers_capacity_bytes");
+  pool.resync_bytes_per_second = fields.Uint64("resync_bytes_per_second");
   const json::array* replicas = fields.Array("replicas");
   const json::value* daemon = fields.Value("daemon");
   const json::value* degraded = fields.Value("degraded");
@@ -297,8 +347,16 @@ std::string EncodeStatus(const PoolInfo& pool, const DaemonInfo& daemon) {
                                       {"witness", pool.witness},
                                       {"buffers_used_bytes", pool.buffer_pool_used_bytes},
                                       {"buffers_capacity_bytes", pool.buffer_pool_capacity_bytes},
+                                      {"resync_bytes_per_second", pool.resync_bytes_per_second},
                                       {"replicas", ToJson(pool.replicas)},
                                       {"daemon", ToJson(daemon)}});
+}
+
+std::string EncodeReplica(const ReplicaInfo& replica) { return json::serialize(ToJson(replica)); }
+
+std::string EncodeReplicas(const PoolInfo& pool) {
+  return json::serialize(json::object{{"resync_bytes_per_second", pool.resync_bytes_per_second},
+                                      {"replicas", ToJson(pool.replicas)}});
 }
 
 std::string EncodeDeleted(const std::string& name) {
@@ -331,6 +389,22 @@ absl::StatusOr<SnapshotAnswer> DecodeRollback(absl::string_view text) {
         TF_RETURN_IF_ERROR(fields.status());
         return FromJson(*kept, snapshot);
       });
+}
+
+absl::StatusOr<ReplicaInfo> DecodeReplica(absl::string_view text) {
+  return DecodeAnswer<ReplicaInfo>(text, [](const json::value& value, ReplicaInfo& replica) {
+    return FromJson(value, replica);
+  });
+}
+
+absl::StatusOr<PoolInfo> DecodeReplicas(absl::string_view text) {
+  return DecodeAnswer<PoolInfo>(text, [](const json::value& value, PoolInfo& pool) -> absl::Status {
+    JsonFields fields(value);
+    pool.resync_bytes_per_second = fields.Uint64("resync_bytes_per_second");
+    const json::array* replicas = fields.Array("replicas");
+    TF_RETURN_IF_ERROR(fields.status());
+    return FromJson(replicas, pool.replicas);
+  });
 }
 
 absl::StatusOr<StatusAnswer> DecodeStatus(absl::string_view text) {

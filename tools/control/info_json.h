@@ -36,6 +36,9 @@ std::string EncodeSnapshots(const std::vector<SnapshotInfo>& snapshots, const Da
 // {"rolled_back_to": "vol@snap", "kept_as": {snapshot}}
 std::string EncodeRollback(const std::string& snapshot, const SnapshotInfo& kept_as,
                            const DaemonInfo& daemon);
+std::string EncodeReplica(const ReplicaInfo& replica);
+// {"resync_bytes_per_second": ..., "replicas": [...]}
+std::string EncodeReplicas(const PoolInfo& pool);
 std::string EncodeStatus(const PoolInfo& pool, const DaemonInfo& daemon);
 std::string EncodeDeleted(const std::string& name);  // {"deleted": "name"}
 std::string EncodeError(const ApiError& error);      // {"error": {"code": ..., "message": ...}}
@@ -57,6 +60,9 @@ absl::StatusOr<VolumeAnswer> DecodeVolume(absl::string_view text);
 absl::StatusOr<std::vector<VolumeAnswer>> DecodeVolumes(absl::string_view text);
 absl::StatusOr<std::vector<SnapshotAnswer>> DecodeSnapshots(absl::string_view text);
 absl::StatusOr<SnapshotAnswer> DecodeRollback(absl::string_view text);  // kept_as
+absl::StatusOr<ReplicaInfo> DecodeReplica(absl::string_view text);
+// Of the pool the replicas and the rate alone.
+absl::StatusOr<PoolInfo> DecodeReplicas(absl::string_view text);
 absl::StatusOr<StatusAnswer> DecodeStatus(absl::string_view text);
 // The error that an answer carries; kUnknown with the text where it carries none.
 absl::Status DecodeError(unsigned http_status, absl::string_view text);

@@ -6,10 +6,12 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "replication/pair/resync.h"
 #include "replication/volume/names.h"
 #include "storage/base/limits.h"
 #include "storage/base/status_macros.h"
@@ -225,28 +227,79 @@ absl::StatusOr<Request> ParseStopScrub(const Parts& parts) {
   return request;
 }
 
+absl::StatusOr<Request> ParseListReplicas(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  return ListReplicas{};
+}
+
+absl::StatusOr<Request> ParseAttachReplica(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  TF_RETURN_IF_ERROR(CheckName(parts.path[1]));
+  return AttachReplica{parts.path[1]};
+}
+
+absl::StatusOr<Request> ParseDetachReplica(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  TF_RETURN_IF_ERROR(CheckName(parts.path[1]));
+  return DetachReplica{parts.path[1]};
+}
+
+absl::StatusOr<Request> ParseReplaceReplica(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  TF_RETURN_IF_ERROR(CheckName(parts.path[1]));
+  JsonFields fields(parts.body);
+  ReplaceReplica request{.set = parts.path[1], .directories = fields.Strings("directories")};
+  TF_RETURN_IF_ERROR(fields.Finish());
+  if (request.directories.empty() || request.directories.size() > kMaxStoreDirectories) {
+    return absl::InvalidArgumentError(absl::StrCat("field \"directories\" must hold 1 to ",
+                                                   kMaxStoreDirectories, " paths, it holds ",
+                                                   request.directories.size()));
+  }
+  for (const std::string& directory : request.directories) {
+    if (absl::StartsWith(directory, "/") && directory.find('\0') == std::string::npos) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", absl::Utf8SafeCHexEscape(directory), "\" is not an absolute path"));
+  }
+  return request;
+}
+
+absl::StatusOr<Request> ParseSetResyncRate(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  JsonFields fields(parts.body);
+  SetResyncRate request{.bytes_per_second = fields.Uint64("bytes_per_second")};
+  TF_RETURN_IF_ERROR(fields.Finish());
+  TF_RETURN_IF_ERROR(CheckResyncRate(request.bytes_per_second));
+  return request;
+}
+
 struct Route {
   const char* noun;  // first part of the path
   size_t parts;      // of the path, the noun included
+  const char* verb;  // third part of the path; where there is none ""
   const char* method;
   bool takes_body;
   absl::StatusOr<Request> (*parse)(const Parts&);
 };
 
 constexpr Route kRoutes[] = {
-    {"status", 1, "GET", false, ParseGetStatus},
-    {"volumes", 1, "GET", false, ParseListVolumes},
-    {"volumes", 1, "POST", true, ParseCreateVolume},
-    {"volumes", 2, "GET", false, ParseShowVolume},
-    {"volumes", 2, "PATCH", true, ParseResizeVolume},
-    {"volumes", 2, "DELETE", false, ParseDeleteVolume},
-    {"snapshots", 1, "GET", false, ParseListSnapshots},
-    {"snapshots", 1, "POST", true, ParseCreateSnapshots},
-    {"snapshots", 2, "DELETE", false, ParseDeleteSnapshot},
-    {"rollback", 1, "POST", true, ParseRollback},
-    {"scrub", 1, "GET", false, ParseGetScrub},
-    {"scrub", 1, "POST", true, ParseStartScrub},
-    {"scrub", 1, "DELETE", false, ParseStopScrub},
+    {"status", 1, "", "GET", false, ParseGetStatus},
+    {"volumes", 1, "", "GET", false, ParseListVolumes},
+    {"volumes", 1, "", "POST", true, ParseCreateVolume},
+    {"volumes", 2, "", "GET", false, ParseShowVolume},
+    {"volumes", 2, "", "PATCH", true, ParseResizeVolume},
+    {"volumes", 2, "", "DELETE", false, ParseDeleteVolume},
+    {"snapshots", 1, "", "GET", false, ParseListSnapshots},
+    {"snapshots", 1, "", "POST", true, ParseCreateSnapshots},
+    {"snapshots", 2, "", "DELETE", false, ParseDeleteSnapshot},
+    {"rollback", 1, "", "POST", true, ParseRollback},
+    {"replicas", 1, "", "GET", false, ParseListReplicas},
+    {"replicas", 3, "attach", "POST", false, ParseAttachReplica},
+    {"replicas", 3, "detach", "POST", false, ParseDetachReplica},
+    {"replicas", 3, "replace", "POST", true, ParseReplaceReplica},
+    {"resync-rate", 1, "", "PUT", true, ParseSetResyncRate},
+    {"scrub", 1, "", "GET", false, ParseGetScrub},
+    {"scrub", 1, "", "POST", true, ParseStartScrub},
+    {"scrub", 1, "", "DELETE", false, ParseStopScrub},
 };
 
 // The path without "/v1/", in decoded parts; kNotFound when it is another tree.
@@ -308,6 +361,7 @@ std::variant<Request, ApiError> ParseRequest(const RequestMessage& message) {
   std::vector<std::string> allowed;
   for (const Route& route : kRoutes) {
     if (parts.path[0] != route.noun || parts.path.size() != route.parts) continue;
+    if (route.parts == 3 && parts.path[2] != route.verb) continue;
     allowed.emplace_back(route.method);
     if (message.method != route.method) continue;
     absl::StatusOr<Request> request = ParseByRoute(route, std::move(parts), message.body);
@@ -315,9 +369,10 @@ std::variant<Request, ApiError> ParseRequest(const RequestMessage& message) {
     return *std::move(request);
   }
   if (!allowed.empty()) return MethodNotAllowed(message.method, allowed);
-  return ErrorFromStatus(absl::NotFoundError(absl::StrCat(
-      "there is no path ", absl::Utf8SafeCHexEscape(target.first),
-      "; there are /v1/status, /v1/volumes, /v1/snapshots, /v1/rollback and /v1/scrub")));
+  return ErrorFromStatus(absl::NotFoundError(
+      absl::StrCat("there is no path ", absl::Utf8SafeCHexEscape(target.first),
+                   "; there are /v1/status, /v1/volumes, /v1/snapshots, /v1/rollback, "
+                   "/v1/scrub, /v1/replicas and /v1/resync-rate")));
 }
 
 namespace {
@@ -376,6 +431,26 @@ struct Encoder {
             ""};
   }
 
+  RequestMessage operator()(const ListReplicas&) const { return {"GET", "/v1/replicas", ""}; }
+  RequestMessage operator()(const AttachReplica& request) const {
+    return {"POST", ReplicaPath(request.set, "attach"), ""};
+  }
+  RequestMessage operator()(const DetachReplica& request) const {
+    return {"POST", ReplicaPath(request.set, "detach"), ""};
+  }
+  RequestMessage operator()(const ReplaceReplica& request) const {
+    json::array directories(request.directories.begin(), request.directories.end());
+    return {"POST", ReplicaPath(request.set, "replace"),
+            json::serialize(json::object{{"directories", std::move(directories)}})};
+  }
+  RequestMessage operator()(const SetResyncRate& request) const {
+    return {"PUT", "/v1/resync-rate",
+            json::serialize(json::object{{"bytes_per_second", request.bytes_per_second}})};
+  }
+
+  static std::string ReplicaPath(const std::string& set, const char* verb) {
+    return absl::StrCat("/v1/replicas/", PercentEncode(set), "/", verb);
+  }
   static std::string VolumePath(const std::string& name) {
     return absl::StrCat("/v1/volumes/", PercentEncode(name));
   }

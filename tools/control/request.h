@@ -77,9 +77,31 @@ struct StopScrub {
   bool operator==(const StopScrub&) const = default;
 };
 
+struct ListReplicas {
+  bool operator==(const ListReplicas&) const = default;
+};
+struct AttachReplica {
+  std::string set;
+  bool operator==(const AttachReplica&) const = default;
+};
+struct DetachReplica {
+  std::string set;
+  bool operator==(const DetachReplica&) const = default;
+};
+struct ReplaceReplica {
+  std::string set;
+  std::vector<std::string> directories;  // absolute paths, 1..kMaxStoreDirectories
+  bool operator==(const ReplaceReplica&) const = default;
+};
+struct SetResyncRate {
+  uint64_t bytes_per_second = 0;  // 0: no limit
+  bool operator==(const SetResyncRate&) const = default;
+};
+
 using Request = std::variant<GetStatus, ListVolumes, CreateVolume, ShowVolume, ResizeVolume,
                              DeleteVolume, ListSnapshots, CreateSnapshots, DeleteSnapshot, Rollback,
-                             GetScrub, StartScrub, StopScrub>;
+                             GetScrub, StartScrub, StopScrub, ListReplicas, AttachReplica,
+                             DetachReplica, ReplaceReplica, SetResyncRate>;
 
 // A request as HTTP carries it.
 struct RequestMessage {

@@ -1,7 +1,8 @@
 // P3 from the outside: clients read, write, zero and trim a few blocks at random; the head crashes,
-// a set fails and is dropped while the other goes on, the witness loses its answers, a set is away
-// at an attach, an attach is cut short; a set that is not in-sync is never read (P6); and at the
-// end every 512 bytes must have behaved as one atomic register throughout.
+// a set fails and is dropped while the other goes on, comes back and joins while they write, or is
+// taken out and attached by a person, the witness loses its answers, a set is away at an attach, an
+// attach is cut short; a set that is not in-sync is never read (P6); and at the end every 512 bytes
+// must have behaved as one atomic register throughout.
 //
 // Partial writes are in whole units of 512 bytes, so a lost byte around one shows as a unit that
 // went back in time. TWOFOLD_SEEDS sets the number of seeds, TWOFOLD_FIRST_SEED the first one.
@@ -36,6 +37,9 @@ class World {
   World(uint64_t seed, AckMode ack) : seed_(seed), ack_(ack), random_(seed), pool_(seed) {
     histories_.assign(kUnits, RegisterHistory(0));
   }
+
+  // Sets that joined while clients wrote, in all worlds of the test.
+  static inline uint64_t joined = 0;
 
   void Run() {
     pool_.MustAttach();
@@ -74,6 +78,10 @@ class World {
     return status.ok();
   }
 
+  uint64_t RecordedVersion(size_t index) {
+    return pool_.disks()[index].recorded.membership_version;
+  }
+
   // What was only written may be gone with the power; that is what ack=written gives up.
   bool PowerLoss() { return ack_ == AckMode::kDurable && random_.OneIn(2); }
 
@@ -81,13 +89,15 @@ class World {
     crashed_ = false;
     mount_ = pool_.Open("vol");
     if (random_.OneIn(2)) pool_.live_witness().LoseAnswers();
-    // A stale set is neither read nor written; nor is one that was dropped, from then on.
-    std::vector<bool> counts = {pool_.InSync(0), pool_.InSync(1)};
+    // A stale set is not read before it has joined; nor is one that was dropped, from then on.
+    const std::vector<bool> counts = {pool_.InSync(0), pool_.InSync(1)};
+    const std::vector<uint64_t> versions = {RecordedVersion(0), RecordedVersion(1)};
     pool_.Run(DriveRound(this));
     for (size_t i = 0; i < 2; ++i) {
-      if (counts[i] || !pool_.present(i)) continue;
+      // It recorded that it joins; it may have failed again since.
+      if (!counts[i] && RecordedVersion(i) != versions[i]) ++joined;
+      if (counts[i] || RecordedVersion(i) != versions[i] || !pool_.present(i)) continue;
       EXPECT_EQ(pool_.replica(i).reads(), 0u);
-      EXPECT_EQ(pool_.replica(i).appends(), 0u);
     }
     mount_.reset();
     pool_.Stop();
@@ -99,20 +109,50 @@ class World {
     for (uint64_t i = 0; i < count; ++i) {
       clients.Spawn(Client(world, world->random_.Fork()));
     }
-    if (world->random_.OneIn(2)) {
+    TaskScope people;
+    for (uint64_t left = world->random_.Uniform(4); left > 0; --left) {
       co_await world->RandomDelay(2'000'000);
-      const size_t index = world->random_.Uniform(2);
-      const bool quietly = world->random_.OneIn(2);
-      if (world->pool_.present(index)) {
-        sim::SimReplica& victim = world->pool_.replica(index);
-        quietly ? victim.FailQuietly() : victim.FailNextAppend();
-      }
+      world->Trouble(world->random_.Uniform(2), &people);
     }
     co_await world->RandomDelay(3'000'000);
     world->crashed_ = true;
     const bool power_loss = world->PowerLoss();
     world->pool_.CrashMachines(power_loss);
     co_await clients.Join();
+    co_await people.Join();
+  }
+
+  // Something happens to a set, or a person does something with it.
+  void Trouble(size_t index, TaskScope* people) {
+    sim::SimReplica* const victim = pool_.present(index) ? &pool_.replica(index) : nullptr;
+    switch (random_.Uniform(6)) {
+      case 0:
+        if (victim != nullptr) victim->FailQuietly();
+        break;
+      case 1:
+        if (victim != nullptr) victim->FailNextAppend();
+        break;
+      case 2:
+        if (victim != nullptr) victim->Vanish();
+        break;
+      case 3:
+        people->Spawn(Detach(this, index));
+        break;
+      default:
+        pool_.disks()[index].gone = false;
+        people->Spawn(Reattach(this, index));
+    }
+  }
+
+  // Whatever comes of it.
+  static Task<void> Reattach(World* world, size_t index) {
+    co_await world->pool_.pool().CheckReplicas();
+    const auto unused =
+        co_await world->pool_.pool().AttachSet(world->pool_.disks()[index].set_name);
+  }
+  static Task<void> Detach(World* world, size_t index) {
+    const auto unused =
+        co_await world->pool_.pool().DetachSet(world->pool_.disks()[index].set_name);
   }
 
   sim::SimPoller::DelayAwaiter RandomDelay(uint64_t nanos) {
@@ -245,6 +285,9 @@ class Linearizability : public testing::TestWithParam<uint64_t> {
       if (testing::Test::HasFailure()) break;
     }
     SetLogLevel(level);
+    // It happens often: else it would not be tested.
+    EXPECT_GT(World::joined, count / 10);
+    World::joined = 0;
   }
 };
 

@@ -353,9 +353,9 @@ TEST_F(ConcurrentTest, AFailedSetIsDroppedAndTheOtherGoesOn) {  // R21
   EXPECT_THAT(pool_.witness()->in_sync, ElementsAre(pool_.disks()[0].store_id));
   EXPECT_EQ(pool_.disks()[0].recorded.membership_version, pool_.witness()->version);
   EXPECT_TRUE(pool_.Write(*mount_, 8192, 4096, 'z').ok());
-  const uint64_t reads = pool_.replica(1).reads();
+  const uint64_t reads = pool_.disks()[1].reads;
   for (int i = 0; i < 4; ++i) EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 'y'));
-  EXPECT_EQ(pool_.replica(1).reads(), reads);  // P6
+  EXPECT_EQ(pool_.disks()[1].reads, reads);  // P6
   const PoolInfo info = pool_.pool().Info();
   EXPECT_EQ(info.state, "degraded");
   ASSERT_TRUE(info.degraded.has_value());
@@ -438,9 +438,9 @@ TEST_F(ConcurrentTest, WritesBehindAFailedOneAreCompletedWithoutIt) {
 TEST_F(ConcurrentTest, ASetThatFailedQuietlyIsNotRead) {  // P6
   ASSERT_TRUE(pool_.Write(*mount_, 0, 4096, 'x').ok());
   pool_.replica(0).FailQuietly();
-  const uint64_t reads = pool_.replica(0).reads();
+  const uint64_t reads = pool_.disks()[0].reads;
   for (int i = 0; i < 4; ++i) EXPECT_EQ(pool_.Read(*mount_, 0, 4096), Bytes(4096, 'x'));
-  EXPECT_EQ(pool_.replica(0).reads(), reads);
+  EXPECT_EQ(pool_.disks()[0].reads, reads);
   EXPECT_TRUE(pool_.Write(*mount_, 0, 4096, 'y').ok());
 }
 
