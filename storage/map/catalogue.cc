@@ -381,4 +381,10 @@ std::vector<Position> Catalogue::RetainedPoints(TimelineId timeline) const {
   return positions;
 }
 
+uint32_t Catalogue::HoldersOfOnlyPoint(TimelineId timeline) const {
+  const auto points = retained_.find(timeline);
+  if (points == retained_.end() || points->second.size() != 1) return 0;
+  return points->second.begin()->second;
+}
+
 }  // namespace twofold

@@ -152,6 +152,9 @@ class Catalogue {
   // without duplicates.
   std::vector<Position> RetainedPoints(TimelineId timeline) const;
 
+  // How many snapshots, forks and pins hold the timeline's only point; 0: it has none, or several.
+  uint32_t HoldersOfOnlyPoint(TimelineId timeline) const;
+
   // What Apply of the delete will let go. The snapshot or volume must be there.
   FreedPoints FreedBySnapshotDelete(SnapshotId snapshot) const;
   FreedPoints FreedByVolumeDelete(VolumeId volume) const;

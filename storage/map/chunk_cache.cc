@@ -66,6 +66,15 @@ void ChunkCache::ErasePast(TimelineId timeline, uint64_t chunk) {
   }
 }
 
+void ChunkCache::EraseTimelinePast(TimelineId timeline) {
+  auto next = past_.lower_bound(ChunkId{timeline, 0, kFirstPosition});
+  while (next != past_.end() && next->timeline == timeline) {
+    const ChunkId id = *next;
+    Erase(*Find(id));
+    next = past_.lower_bound(id);
+  }
+}
+
 void ChunkCache::EraseTimeline(TimelineId timeline) {
   auto next = evictable_.begin();
   while (next != evictable_.end()) {

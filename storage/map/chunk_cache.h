@@ -36,6 +36,8 @@ class ChunkCache {
   void Erase(Chunk& chunk);
   // Forgets what was read of the chunk as of older positions.
   void ErasePast(TimelineId timeline, uint64_t chunk);
+  // The same of all chunks of the timeline.
+  void EraseTimelinePast(TimelineId timeline);
   // Forgets every clean chunk of the timeline that nobody has pinned.
   void EraseTimeline(TimelineId timeline);
 

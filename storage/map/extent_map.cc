@@ -33,7 +33,7 @@ ExtentMap::Impl::Impl(MetadataStore* metadata, const Catalogue* catalogue, Segme
       table_(*table),
       options_(options),
       cache_(options.cache_bytes),
-      accounting_(catalogue, &forwarding_, table) {}
+      accounting_(catalogue, &forwarding_, &lineages_, table) {}
 
 ExtentMap::Impl::~Impl() { TF_CHECK(readings_.empty()); }
 
@@ -48,10 +48,6 @@ const TimelineRecord& ExtentMap::Impl::Timeline(TimelineId timeline) const {
   const TimelineRecord* const record = FindTimeline(timeline);
   TF_CHECK(record != nullptr) << "timeline " << timeline;
   return *record;
-}
-
-bool ExtentMap::Impl::HasParent(TimelineId timeline) const {
-  return Timeline(timeline).parent != TimelineId();
 }
 
 bool ExtentMap::Impl::IsLate(const TimelineRecord& timeline, Position position) {
@@ -139,7 +135,7 @@ void ExtentMap::Impl::ZeroPart(const TimelineRecord& timeline, const Run& part, 
     ++hits_;
     if (chunk->complete) ApplyAllTombstones(*chunk);
     if (chunk->complete && chunk->versions.empty()) {
-      if (timeline.parent == TimelineId()) return;  // Zero already, and nothing to say of it (M7).
+      if (!HasParent(timeline.id)) return;  // Zero already, and nothing to say of it (M7).
       // Whether an ancestor has anything there must be looked up.
       BecomePartial(*chunk);
     }
@@ -292,6 +288,8 @@ ExtentMap::Counters ExtentMap::Impl::counters() const {
           .dirty_chunks = cache_.undurable().size(),
           .partial_chunks = partial_chunks_,
           .tombstones = tombstones_.size(),
+          .flattened = flattened_,
+          .folded = folded_,
           .hits = hits_,
           .misses = misses_};
 }
@@ -340,9 +338,9 @@ bool ExtentMap::has_tombstones_before_points() const {
 Task<absl::StatusOr<ResyncPage>> ExtentMap::ReadSpan(ResyncSpan span, std::string from) {
   return impl_->ReadSpan(span, std::move(from));
 }
-bool ExtentMap::has_reclaim_work() const { return impl_->has_reclaim_work(); }
+bool ExtentMap::has_reclaim_work() { return impl_->has_reclaim_work(); }
 Task<absl::Status> ExtentMap::ReclaimStep() { return impl_->ReclaimStep(); }
-uint64_t ExtentMap::reclaim_jobs() const { return impl_->reclaim_jobs(); }
+uint64_t ExtentMap::reclaim_jobs() { return impl_->reclaim_jobs(); }
 const Forwarding& ExtentMap::forwarding() const { return impl_->forwarding(); }
 void ExtentMap::TakeMoved(const MovedBlocks& moved, LogAddress target, const LiveBitmap& live) {
   impl_->TakeMoved(moved, target, live);

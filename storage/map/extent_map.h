@@ -35,6 +35,7 @@ class ExtentMap {
     size_t cache_bytes = 0;  // for chunks; dirty and frozen ones may pass it until a checkpoint
     size_t max_partial_chunks = 0;                  // M10
     uint64_t max_zeroed_chunks = kMaxZeroedChunks;  // of one trim; over more it becomes a tombstone
+    uint32_t max_lineage_depth = kMaxLineageDepth;  // of a lookup's timelines (M8)
   };
 
   // All outlive the map. `table` is told what becomes live and dead.
@@ -91,9 +92,12 @@ class ExtentMap {
   void HoldReclaim(bool hold);
   // Whether ReclaimStep has something to do. Its work is bounded per step, survives crashes (it is
   // part of the checkpoints) and runs after the checkpoint that follows the delete.
-  bool has_reclaim_work() const;
+  //
+  // When all that is done it works on timelines (lineage.h): what a fork point held for nobody but
+  // one other timeline is given back, and long chains become short. One at a time.
+  bool has_reclaim_work();
   Task<absl::Status> ReclaimStep();
-  uint64_t reclaim_jobs() const;
+  uint64_t reclaim_jobs();
 
   // Cleaning (M15-M17). The store calls these in the turn in which the record is logged, or when it
   // replays it. What the map says of places is where blocks lay when they were written;
@@ -154,6 +158,8 @@ class ExtentMap {
     uint64_t dirty_chunks = 0;
     uint64_t partial_chunks = 0;
     uint64_t tombstones = 0;
+    uint64_t flattened = 0;  // timelines, by this process
+    uint64_t folded = 0;
     uint64_t hits = 0;
     uint64_t misses = 0;
   };

@@ -72,6 +72,8 @@ ExtentMap::Frozen ExtentMap::Impl::Freeze(SegmentNumber replay_from, SegmentNumb
       FreezePartial(*chunk, &batch);
     }
   }
+  freezing_ = true;
+  FreezeLineages(&batch);
   FreezeJobs(&batch);
   accounting_.Freeze(&batch);
   tombstones_.Freeze(&batch);
@@ -150,6 +152,8 @@ void ExtentMap::Impl::FreezeDone() {
     }
     cache_.Changed(*chunk);
   }
+  freezing_ = false;
+  FreezeLineagesDone();
   FreezeJobsDone();
   cache_.Evict();
   StartBackground();
@@ -187,6 +191,9 @@ Task<absl::Status> ExtentMap::Impl::Load() {
   absl::StatusOr<std::vector<KeyValue>> tombstones = co_await ScanTable(Table::kTombstone);
   if (!tombstones.ok()) co_return tombstones.status();
   TF_CO_RETURN_IF_ERROR(tombstones_.Load(*tombstones));
+  absl::StatusOr<std::vector<KeyValue>> lineages = co_await ScanTable(Table::kLineage);
+  if (!lineages.ok()) co_return lineages.status();
+  TF_CO_RETURN_IF_ERROR(lineages_.Load(*lineages));
   const absl::Status jobs = co_await LoadJobs();
   if (!jobs.ok()) co_return jobs;
   co_return co_await LoadPartials();

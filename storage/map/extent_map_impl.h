@@ -5,11 +5,12 @@
 //   extent_map_freeze.cc   checkpoints: Load, Freeze, FreezeDone
 //   extent_map_trim.cc     large trims: the pass that turns tombstones into zero runs
 //   extent_map_reclaim.cc  deleted snapshots and volumes
+//   extent_map_lineage.cc  timelines made flat, and folded into others
 //   extent_map_moved.cc    blocks that the cleaner has moved, and references to them
 //   extent_map_references.cc  what lies in a segment, for repair
 //   extent_map_resync.cc   what a resync reads at its source and fills in at its target
 // What is pure and stands alone has files of its own: chunk_cache, space_accounting, tombstones,
-// reclaim_plan.
+// reclaim_plan, lineage.
 //
 // How a read of the metadata store and what is in memory go together. The store holds exactly the
 // last checkpoint that is done; a commit that is under way shows or does not show. Everything
@@ -36,6 +37,7 @@
 #include "storage/map/extent_map.h"
 #include "storage/map/forwarding.h"
 #include "storage/map/key_codec.h"
+#include "storage/map/lineage.h"
 #include "storage/map/reclaim_plan.h"
 #include "storage/map/space_accounting.h"
 #include "storage/map/tombstones.h"
@@ -67,9 +69,9 @@ class ExtentMap::Impl {
   void HoldReclaim(bool hold) { reclaim_held_ = hold; }
   bool has_tombstones_before_points() const;
   Task<absl::StatusOr<ResyncPage>> ReadSpan(ResyncSpan span, std::string from);
-  bool has_reclaim_work() const;
+  bool has_reclaim_work();
   Task<absl::Status> ReclaimStep();
-  uint64_t reclaim_jobs() const;
+  uint64_t reclaim_jobs();
   const Forwarding& forwarding() const { return forwarding_; }
   void TakeMoved(const MovedBlocks& moved, LogAddress target, const LiveBitmap& live);
   void TakeMovedZeros(SegmentNumber source, SegmentNumber target);
@@ -89,7 +91,13 @@ class ExtentMap::Impl {
   // In the catalogue, or deleted and not yet reclaimed.
   const TimelineRecord* FindTimeline(TimelineId timeline) const;
   const TimelineRecord& Timeline(TimelineId timeline) const;
-  bool HasParent(TimelineId timeline) const;
+  // Where a lookup goes on with what the timeline's own chunks don't say; none for a flat one.
+  struct Ancestor {
+    TimelineId timeline;
+    Position as_of;
+  };
+  std::optional<Ancestor> ParentOf(TimelineId timeline) const;
+  bool HasParent(TimelineId timeline) const { return ParentOf(timeline).has_value(); }
   // Whether a run at `position` is not newer than all that the timeline was given before: one that
   // comes again (R18).
   bool IsLate(const TimelineRecord& timeline, Position position);
@@ -168,6 +176,44 @@ class ExtentMap::Impl {
                                                           uint64_t end);
   Task<absl::Status> ApplyTombstonesTo(TimelineId timeline, uint64_t chunk);
 
+  // ---- Lineages (extent_map_lineage.cc) ---------------------------------------------------------
+  using Versions = std::vector<std::pair<Epoch, RunList>>;  // of a chunk, the newest first
+  struct PendingLineageWork {
+    LineageWork work{};
+    uint64_t next = 0;      // chunk
+    bool finished = false;  // its effects are in memory
+    bool frozen = false;    // and in a batch
+  };
+  void FindLineageWork();
+  void DropLineageWork(TimelineId timeline);
+  bool MayWorkOnLineages() const;
+  bool HasLineageWork();
+  bool IsLineageRunnable();
+  bool IsStillWork(const LineageWork& work) const;
+  Task<absl::Status> LineageStep();
+  Task<absl::StatusOr<std::optional<uint64_t>>> NextInheritedChunk(TimelineId timeline,
+                                                                   uint64_t from);
+  // Each does a chunk, and says whether that was the last one.
+  Task<absl::StatusOr<bool>> FlattenStep(LineageWork work);
+  void Absorb(Chunk& chunk, const Versions& stored, const std::vector<Run>& inherited);
+  Task<absl::StatusOr<bool>> FoldStep(LineageWork work);
+  void FoldChunk(const LineageWork& work, const Chunk& heir, const Versions& stored,
+                 const Versions& source);
+  void FinishFold(const LineageWork& work);
+  // The versions of a chunk in the metadata store, up to the key `end`.
+  Task<absl::StatusOr<Versions>> ReadVersions(TimelineId timeline, uint64_t chunk, std::string end);
+  void FreezeLineages(MetadataBatch* batch);
+  void FreezeLineagesDone();
+
+  // ---- Spans of a resync (extent_map_resync.cc) --------------------------------------------------
+  // Where what a span shows of its timeline is to be found.
+  struct SpanPart {
+    TimelineId timeline;
+    Position as_of;
+    uint64_t end_chunk = 0;
+  };
+  std::vector<SpanPart> PartsOf(const ResyncSpan& span) const;
+
   // ---- Reclaim (extent_map_reclaim.cc) ----------------------------------------------------------
   struct PendingJob {
     uint64_t number = 0;
@@ -199,7 +245,7 @@ class ExtentMap::Impl {
   Task<absl::StatusOr<bool>> DropVersionsPage(ReclaimJob job);
   Task<absl::StatusOr<bool>> ReclaimTail(ReclaimJob job);
   Task<absl::Status> FreeChunkTail(ReclaimJob job, uint64_t chunk, Epoch found_at);
-  void FreeEachOnce(Position born_from, const std::vector<std::pair<Epoch, RunList>>& versions);
+  void FreeEachOnce(Position born_from, const Versions& versions);
   void AddDeletedRange(std::string from, std::string to);
   void FreezeJobs(MetadataBatch* batch);
   void TakeEffect(PendingJob* pending);
@@ -213,6 +259,7 @@ class ExtentMap::Impl {
     std::string from{};   // the next chunk version to look at
   };
   void FreezeRewrites(MetadataBatch* batch);
+  absl::Status RenewRewrites();
   void ResolveCached(Chunk& chunk);
 
   // ---- Checkpoints (extent_map_freeze.cc) -------------------------------------------------------
@@ -230,6 +277,7 @@ class ExtentMap::Impl {
 
   ChunkCache cache_;
   Forwarding forwarding_;
+  Lineages lineages_;
   SpaceAccounting accounting_;
   Tombstones tombstones_;
 
@@ -244,6 +292,13 @@ class ExtentMap::Impl {
   bool reclaiming_ = false;
   bool reclaim_held_ = false;
   uint64_t reclaimed_since_freeze_ = 0;
+  bool freezing_ = false;  // from Freeze to FreezeDone
+
+  std::optional<PendingLineageWork> lineage_work_;
+  bool look_for_lineage_work_ = true;
+  uint64_t flattened_ = 0;
+  uint64_t folded_ = 0;
+  std::vector<std::string> added_versions_;  // keys of the version index, of what is in rewrites_
 
   std::optional<ReferencePass> reference_pass_;
   // Chunk versions as the metadata store has them, but for the places: by key. They hold until the

@@ -164,10 +164,10 @@ bool ExtentMap::Impl::OnlyZeros(const Chunk& chunk) const {
 
 Task<absl::StatusOr<bool>> ExtentMap::Impl::AncestorHas(TimelineId timeline, uint64_t chunk) {
   for (;;) {
-    const TimelineRecord& record = Timeline(timeline);
-    if (record.parent == TimelineId()) co_return false;
-    timeline = record.parent;
-    const ChunkId id{timeline, chunk, record.fork};
+    const std::optional<Ancestor> parent = ParentOf(timeline);
+    if (!parent.has_value()) co_return false;
+    timeline = parent->timeline;
+    const ChunkId id{timeline, chunk, parent->as_of};
     RunList scratch;
     Layer layer = FindLayer(timeline, id.as_of, ChunkRange(chunk), &scratch);
     while (layer.kind == Layer::Kind::kMissing) {

@@ -146,10 +146,10 @@ bool ExtentMap::Impl::ResolveChunk(TimelineId timeline, Position as_of, const Bl
       }
       if (holes.empty()) break;
     }
-    const TimelineRecord* const record = FindTimeline(timeline);
-    if (record == nullptr || record->parent == TimelineId()) break;
-    as_of = record->fork;
-    timeline = record->parent;
+    const std::optional<Ancestor> parent = ParentOf(timeline);
+    if (!parent.has_value()) break;
+    as_of = parent->as_of;
+    timeline = parent->timeline;
   }
   for (const BlockRange& hole : holes) {
     in_order = in_order && pieces->size() == first;

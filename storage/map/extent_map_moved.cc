@@ -51,6 +51,8 @@ void ExtentMap::Impl::TakeMovedZeros(SegmentNumber source, SegmentNumber target)
 
 Task<absl::StatusOr<bool>> ExtentMap::Impl::ReferenceStep() {
   if (!reference_pass_.has_value()) {
+    // Versions that are on their way to the store may be behind the pass when they get there.
+    TF_CO_RETURN_IF_ERROR(RenewRewrites());
     reference_pass_ = {.serial = forwarding_.serial(), .from = TablePrefix(Table::kChunk)};
   }
   if (forwarding_.empty()) co_return true;
@@ -60,11 +62,22 @@ Task<absl::StatusOr<bool>> ExtentMap::Impl::ReferenceStep() {
   for (const auto& [key_bytes, value] : *page) {
     TF_CO_ASSIGN_OR_RETURN(const ChunkKey key, DecodeChunkKey(key_bytes));
     TF_CO_ASSIGN_OR_RETURN(RunList runs, RunList::Decode(key.chunk, value));
+    // One that waits to be rewritten already has the new places.
+    if (rewrites_.contains(key_bytes)) continue;
     if (forwarding_.Resolve(&runs)) rewrites_[key_bytes] = runs.Encode(key.chunk);
   }
   if (page->empty()) co_return true;
   reference_pass_->from = page->back().first + '\0';
   co_return page->size() < kReferencePageVersions;
+}
+
+absl::Status ExtentMap::Impl::RenewRewrites() {
+  for (auto& [key_bytes, value] : rewrites_) {
+    TF_ASSIGN_OR_RETURN(const ChunkKey key, DecodeChunkKey(key_bytes));
+    TF_ASSIGN_OR_RETURN(RunList runs, RunList::Decode(key.chunk, value));
+    if (forwarding_.Resolve(&runs)) value = runs.Encode(key.chunk);
+  }
+  return absl::OkStatus();
 }
 
 bool ExtentMap::Impl::reference_checkpoint_due() const {
@@ -79,7 +92,9 @@ void ExtentMap::Impl::FreezeRewrites(MetadataBatch* batch) {
 }
 
 Task<void> ExtentMap::Impl::FinishReferencePass() {
-  TF_CHECK(reference_pass_.has_value() && rewrites_.empty());
+  TF_CHECK(reference_pass_.has_value());
+  // Made since that checkpoint, of versions that name the new places.
+  TF_CHECK_OK(RenewRewrites());
   tombstones_.Renew(forwarding_);
   size_t looked_at = 0;
   for (const ChunkId& id : cache_.Ids()) {

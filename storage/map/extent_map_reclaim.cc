@@ -22,7 +22,6 @@ namespace twofold {
 namespace {
 
 constexpr size_t kPageEntries = 256;  // looked at in one step
-constexpr size_t kVersionsPage = 64;
 
 Position After(const Position& position) {
   if (position.seq < kLastPosition.seq) return {position.generation, position.seq.Next()};
@@ -62,11 +61,15 @@ void ExtentMap::Impl::BeforeTimelineStart(VolumeId volume) {
 }
 
 void ExtentMap::Impl::AddJobs(const std::vector<ReclaimJob>& jobs) {
+  look_for_lineage_work_ = true;
   // Of the earlier jobs alone: those that come together know of each other.
   for (const ReclaimJob& job : jobs) FixEnds(job.timeline.id);
   for (const ReclaimJob& job : jobs) {
     if (job.kind == ReclaimJob::Kind::kTail) DropTombstones(job.timeline.id, job.previous);
-    if (job.whole_timeline()) departed_.emplace(job.timeline.id, job.timeline);
+    if (job.whole_timeline()) {
+      departed_.emplace(job.timeline.id, job.timeline);
+      DropLineageWork(job.timeline.id);
+    }
     accounting_.HoldPoints(job.timeline.id, job.points);
     jobs_.push_back({.number = next_job_++, .job = job});
   }
@@ -113,15 +116,19 @@ const ExtentMap::Impl::PendingJob* ExtentMap::Impl::RunnableJob() const {
   return nullptr;
 }
 
-bool ExtentMap::Impl::has_reclaim_work() const { return RunnableJob() != nullptr; }
+bool ExtentMap::Impl::has_reclaim_work() { return RunnableJob() != nullptr || IsLineageRunnable(); }
 
-uint64_t ExtentMap::Impl::reclaim_jobs() const { return jobs_.size(); }
+uint64_t ExtentMap::Impl::reclaim_jobs() { return jobs_.size() + (HasLineageWork() ? 1 : 0); }
 
 Task<absl::Status> ExtentMap::Impl::ReclaimStep() {
   const PendingJob* const runnable = RunnableJob();
-  if (runnable == nullptr) co_return absl::OkStatus();
   TF_CHECK(!reclaiming_) << "one step at a time";
   reclaiming_ = true;
+  if (runnable == nullptr) {
+    const absl::Status status = co_await LineageStep();
+    reclaiming_ = false;
+    co_return status;
+  }
   const uint64_t number = runnable->number;
   if (reclaim_.job != number) reclaim_ = {.job = number};
   absl::StatusOr<bool> done = false;
@@ -324,26 +331,15 @@ Task<absl::StatusOr<bool>> ExtentMap::Impl::ReclaimTail(ReclaimJob job) {
 // they share blocks. `found_at`: the version that led here; the oldest of them does it for all.
 Task<absl::Status> ExtentMap::Impl::FreeChunkTail(ReclaimJob job, uint64_t chunk, Epoch found_at) {
   const TimelineId timeline = job.timeline.id;
-  std::vector<std::pair<Epoch, RunList>> versions;
-  std::string from = ChunkPrefix(timeline, chunk);
-  const std::string end =
+  std::string end =
       Behind(EncodeChunkKey({.timeline = timeline, .chunk = chunk, .epoch = job.previous}));
-  for (;;) {
-    const absl::StatusOr<std::vector<KeyValue>> page =
-        co_await metadata_.Scan(from, end, kVersionsPage);
-    if (!page.ok()) co_return page.status();
-    if (page->empty()) break;
-    for (const auto& [key_bytes, value] : *page) {
-      TF_CO_ASSIGN_OR_RETURN(const ChunkKey key, DecodeChunkKey(key_bytes));
-      TF_CO_ASSIGN_OR_RETURN(RunList runs, RunList::Decode(chunk, value));
-      versions.emplace_back(key.epoch, std::move(runs));
-    }
-    from = Behind(page->back().first);
-  }
+  const absl::StatusOr<Versions> found = co_await ReadVersions(timeline, chunk, std::move(end));
+  if (!found.ok()) co_return found.status();
+  const Versions& versions = *found;
   if (versions.empty()) co_return absl::OkStatus();
   if (!job.whole_timeline() && versions.back().first != found_at) co_return absl::OkStatus();
 
-  FreeEachOnce(job.previous, versions);
+  FreeEachOnce(std::max(job.previous, lineages_.OwnedFrom(job.timeline, chunk)), versions);
   const ChunkId id{timeline, chunk};
   if (job.whole_timeline()) {
     AddDeletedRange(ChunkPrefix(timeline, chunk), PrefixEnd(ChunkPrefix(timeline, chunk)));
@@ -357,13 +353,12 @@ Task<absl::Status> ExtentMap::Impl::FreeChunkTail(ReclaimJob job, uint64_t chunk
   co_return absl::OkStatus();
 }
 
-void ExtentMap::Impl::FreeEachOnce(Position born_from,
-                                   const std::vector<std::pair<Epoch, RunList>>& versions) {
+void ExtentMap::Impl::FreeEachOnce(Position born_from, const Versions& versions) {
   absl::flat_hash_set<std::pair<std::pair<BlockIndex, Position>, std::pair<uint64_t, uint32_t>>>
       freed;
   for (const auto& [epoch, runs] : versions) {
     for (const Run& run : runs.runs()) {
-      if (run.position < born_from) continue;  // The point before sees it.
+      if (run.position < born_from) continue;  // The point before sees it, or an ancestor's does.
       for (BlockIndex block = run.range.first; block < run.range.end();
            block = block + BlockCount(1)) {
         // By where it lies: some versions may know of a move and others not.
@@ -405,6 +400,12 @@ void ExtentMap::Impl::FreezeJobs(MetadataBatch* batch) {
       pending.finish_frozen = true;
       batch->push_back(
           {.kind = MetadataWrite::Kind::kDelete, .key = EncodeJobKey(pending.number), .value = {}});
+      if (pending.job.whole_timeline()) {
+        const TimelineId timeline = pending.job.timeline.id;
+        batch->push_back({.kind = MetadataWrite::Kind::kDelete,
+                          .key = EncodeLineageKey(timeline),
+                          .value = {}});
+      }
     } else if (!pending.in_store) {
       pending.in_store = true;
       batch->push_back({.kind = MetadataWrite::Kind::kPut,
@@ -444,6 +445,7 @@ void ExtentMap::Impl::FreezeJobsDone() {
     if (job.whole_timeline()) {
       departed_.erase(job.timeline.id);
       accounting_.Forget(job.timeline.id);
+      lineages_.Forget(job.timeline.id);
       inserted_up_to_.erase(job.timeline.id);
       cache_.EraseTimeline(job.timeline.id);
     }

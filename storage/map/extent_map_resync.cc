@@ -12,6 +12,7 @@ namespace twofold {
 namespace {
 
 constexpr size_t kPageChunks = 64;  // versions looked at for one page
+constexpr uint64_t kNoChunk = ~uint64_t{0};
 
 }  // namespace
 
@@ -31,35 +32,68 @@ bool ExtentMap::Impl::has_tombstones_before_points() const {
 // chunk is its newest version before it; the versions of the span that others hide are passed over,
 // so each chunk comes once. An entry above `after` went into an epoch that was opened by the newest
 // point at or below `after`, or later.
+//
+// Of a timeline that was folded into another one, or half of it, there is left what its heir shows
+// of it: by position, in the heir's oldest state, since what that does not show no later one does
+// (lineage.h). Nobody can look at the rest. Runs that a flat timeline has inherited come with the
+// spans of the timelines that they were written on.
 Task<absl::StatusOr<ResyncPage>> ExtentMap::Impl::ReadSpan(ResyncSpan span, std::string from) {
   TF_CHECK(reclaim_held_);
-  const auto key_of = [&span](Epoch epoch) {
-    return EncodeVersionKey({.timeline = span.timeline, .chunk = 0, .epoch = epoch});
-  };
+  const TimelineRecord& timeline = Timeline(span.timeline);
+  const std::vector<SpanPart> parts = PartsOf(span);
+  auto part = parts.begin();
   if (from.empty()) {
     const std::vector<Position> points = catalogue_.RetainedPoints(span.timeline);
     const auto next = std::upper_bound(points.begin(), points.end(), span.after);
-    from = key_of(next == points.begin() ? kFirstPosition : *std::prev(next));
+    from = EncodeVersionKey({.timeline = span.timeline,
+                             .chunk = 0,
+                             .epoch = next == points.begin() ? kFirstPosition : *std::prev(next)});
+  } else {
+    TF_CO_ASSIGN_OR_RETURN(const ChunkKey key, DecodeVersionKey(from));
+    part = std::find_if(parts.begin(), parts.end(), [&key](const SpanPart& candidate) {
+      return candidate.timeline == key.timeline;
+    });
+    TF_CHECK(part != parts.end()) << "no timeline is folded while reclaim is held";
   }
   ResyncPage page;
+  const std::string end =
+      EncodeVersionKey({.timeline = part->timeline, .chunk = 0, .epoch = part->as_of});
   const absl::StatusOr<std::vector<KeyValue>> keys =
-      co_await metadata_.Scan(from, key_of(span.as_of), kPageChunks);
+      co_await metadata_.Scan(from, end, kPageChunks);
   if (!keys.ok()) co_return Annotate(keys.status(), "reading what changed");
   for (const auto& [key_bytes, ignored] : *keys) {
     TF_CO_ASSIGN_OR_RETURN(const ChunkKey key, DecodeVersionKey(key_bytes));
-    const ChunkId id{span.timeline, key.chunk, span.as_of};
+    if (key.chunk >= part->end_chunk) continue;
+    const ChunkId id{part->timeline, key.chunk, part->as_of};
     absl::StatusOr<Base> shown = co_await ReadVersion(id);
     if (!shown.ok()) co_return shown.status();
     if (!shown->has_value() || (*shown)->first != key.epoch) continue;
     for (const Run& run : (*shown)->second.runs()) {
-      if (run.position > span.after) page.runs.push_back(run);
+      const bool here = run.position >= timeline.opened && run.position < span.as_of;
+      if (here && run.position > span.after) page.runs.push_back(run);
     }
   }
   // The first key behind the last one.
   if (keys->size() == kPageChunks) {
     page.next = absl::StrCat(keys->back().first, absl::string_view("\0", 1));
+  } else if (++part != parts.end()) {
+    page.next =
+        EncodeVersionKey({.timeline = part->timeline, .chunk = 0, .epoch = kFirstPosition});
   }
   co_return page;
+}
+
+std::vector<ExtentMap::Impl::SpanPart> ExtentMap::Impl::PartsOf(const ResyncSpan& span) const {
+  std::vector<SpanPart> parts = {{span.timeline, span.as_of, kNoChunk}};
+  const auto add = [this, &parts](TimelineId timeline, uint64_t end_chunk) {
+    const std::vector<Position> points = catalogue_.RetainedPoints(timeline);
+    parts.push_back({timeline, points.empty() ? kLastPosition : points.front(), end_chunk});
+  };
+  const TimelineId heir = lineages_.HeirOf(span.timeline);
+  if (heir != span.timeline) add(heir, kNoChunk);
+  const std::optional<TimelineId> folding_into = lineages_.FoldingInto(heir);
+  if (folding_into.has_value()) add(*folding_into, lineages_.Find(*folding_into)->fold_next);
+  return parts;
 }
 
 // ---- The target ---------------------------------------------------------------------------------

@@ -26,10 +26,10 @@ Task<void> ExtentMap::Impl::DissolveTombstones() {
 
 Task<absl::Status> ExtentMap::Impl::Dissolve(PendingTombstone tombstone) {
   // Blocks that an ancestor has need the zeros as well.
-  std::vector<TimelineId> layers;
-  for (TimelineId layer = tombstone.timeline; layer != TimelineId();
-       layer = Timeline(layer).parent) {
-    layers.push_back(layer);
+  std::vector<TimelineId> layers = {tombstone.timeline};
+  for (std::optional<Ancestor> parent = ParentOf(tombstone.timeline); parent.has_value();
+       parent = ParentOf(parent->timeline)) {
+    layers.push_back(parent->timeline);
   }
   const uint64_t end = ChunkOf(tombstone.range.end() - BlockIndex(1)) + 1;
   for (const TimelineId layer : layers) {
@@ -72,7 +72,7 @@ Task<absl::StatusOr<std::optional<uint64_t>>> ExtentMap::Impl::NextChunk(Timelin
   }
   const absl::StatusOr<std::optional<KeyValue>> found =
       co_await metadata_.Seek(ChunkPrefix(timeline, from), TimelinePrefix(Table::kChunk, timeline));
-  if (!found.ok()) co_return Annotate(found.status(), "trimming");
+  if (!found.ok()) co_return Annotate(found.status(), "looking for the next chunk");
   if (!found->has_value()) co_return next;
   TF_CO_ASSIGN_OR_RETURN(const ChunkKey key, DecodeChunkKey((*found)->first));
   if (key.chunk < end) next = std::min(next.value_or(key.chunk), key.chunk);

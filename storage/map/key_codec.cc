@@ -15,6 +15,7 @@ constexpr size_t kDeadKeyBytes = 1 + 8 + 16 + 16 + 8 + 8 + 16;
 constexpr size_t kSegmentKeyBytes = 1 + 8;
 constexpr size_t kTombstoneKeyBytes = 1 + 8 + 16;
 constexpr size_t kJobKeyBytes = 1 + 8;
+constexpr size_t kLineageKeyBytes = 1 + 8;
 
 class KeyWriter {
  public:
@@ -199,6 +200,15 @@ absl::StatusOr<TombstoneKey> DecodeTombstoneKey(absl::string_view key) {
   decoded.timeline = TimelineId(reader.ReadU64Be());
   decoded.position = ReadAscending(reader);
   return decoded;
+}
+
+std::string EncodeLineageKey(TimelineId timeline) {
+  return TimelinePrefix(Table::kLineage, timeline);
+}
+
+absl::StatusOr<TimelineId> DecodeLineageKey(absl::string_view key) {
+  if (!IsKey(key, Table::kLineage, kLineageKeyBytes)) return NotAKey("lineage", key);
+  return TimelineId(AfterTable(key).ReadU64Be());
 }
 
 std::string EncodeJobKey(uint64_t number) {

@@ -25,7 +25,8 @@ enum class Table : char {
   kTombstone = 'Z',   // timeline, position -> range, segment, epoch (R38)
   kPartial =
       'P',     // timeline, chunk, ~epoch -> packed runs, over a base that was not read yet (M10)
-  kJob = 'J',  // number -> reclaim job
+  kJob = 'J',      // number -> reclaim job
+  kLineage = 'T',  // timeline -> how its chunks and its ancestors' go together (M8, M20)
 };
 
 std::string MetaKey(absl::string_view name);
@@ -78,6 +79,9 @@ struct TombstoneKey {
 };
 std::string EncodeTombstoneKey(const TombstoneKey& key);
 absl::StatusOr<TombstoneKey> DecodeTombstoneKey(absl::string_view key);
+
+std::string EncodeLineageKey(TimelineId timeline);
+absl::StatusOr<TimelineId> DecodeLineageKey(absl::string_view key);
 
 std::string EncodeJobKey(uint64_t number);
 absl::StatusOr<uint64_t> DecodeJobKey(absl::string_view key);

@@ -13,6 +13,7 @@
 #include "storage/map/chunk.h"
 #include "storage/map/forwarding.h"
 #include "storage/map/key_codec.h"
+#include "storage/map/lineage.h"
 #include "storage/map/reclaim_plan.h"
 #include "storage/map/run_list.h"
 #include "storage/map/value_codec.h"
@@ -35,6 +36,8 @@ class Recounter {
   Task<absl::Status> Count() {
     absl::Status status = co_await ForEach(Table::kJob, &Recounter::TakeJob);
     if (!status.ok()) co_return status;
+    status = co_await ForEach(Table::kLineage, &Recounter::TakeLineage);
+    if (!status.ok()) co_return status;
     status = co_await ForEach(Table::kForwarding, &Recounter::TakeForwarding);
     if (!status.ok()) co_return status;
     status = co_await ForEach(Table::kChunk, &Recounter::TakeVersion);
@@ -43,7 +46,9 @@ class Recounter {
     if (!status.ok()) co_return status;
     status = co_await ForEach(Table::kPartial, &Recounter::TakePartial);
     if (!status.ok()) co_return status;
-    co_return co_await ForEach(Table::kTombstone, &Recounter::TakeTombstone);
+    status = co_await ForEach(Table::kTombstone, &Recounter::TakeTombstone);
+    if (!status.ok()) co_return status;
+    co_return CheckInherited();
   }
 
   Task<absl::Status> Compare() {
@@ -75,6 +80,7 @@ class Recounter {
     TF_ASSIGN_OR_RETURN(const ReclaimJob job, DecodeReclaimJob(entry.second));
     ++result_.reclaim_jobs;
     Deleted& deleted = deleted_[job.timeline.id];
+    deleted.timeline = job.timeline;
     if (job.kind == ReclaimJob::Kind::kPoint) {
       deleted.points.insert(job.point);
     } else {
@@ -83,6 +89,8 @@ class Recounter {
     }
     return absl::OkStatus();
   }
+
+  absl::Status TakeLineage(const KeyValue& entry) { return lineages_.Load({entry}); }
 
   absl::Status TakeForwarding(const KeyValue& entry) { return forwarding_.Load({entry}); }
 
@@ -132,6 +140,8 @@ class Recounter {
 
   // All versions of a chunk are together: each block of each run counts once.
   absl::Status FinishChunk() {
+    if (versions_.empty()) return absl::OkStatus();
+    const Position owned_from = OwnedFrom();
     Blocks blocks;
     for (size_t i = 0; i < versions_.size(); ++i) {
       const bool needed = IsNeeded(versions_[i].epoch, i == 0 ? nullptr : &versions_[i - 1]);
@@ -142,10 +152,42 @@ class Recounter {
             " that nothing sees; rebuild the map from the log"));
       }
       for (const Run& run : versions_[i].runs.runs()) {
-        TF_RETURN_IF_ERROR(TakeRun(run, needed, &blocks));
+        if (run.position < owned_from) {
+          if (needed) TakeInherited(run);
+        } else {
+          TF_RETURN_IF_ERROR(TakeRun(run, needed, &blocks));
+        }
       }
     }
     versions_.clear();
+    return absl::OkStatus();
+  }
+
+  Position OwnedFrom() const {
+    const auto record = catalogue_.timelines().find(timeline_);
+    if (record != catalogue_.timelines().end()) return lineages_.OwnedFrom(record->second, chunk_);
+    const auto deleted = deleted_.find(timeline_);
+    if (deleted != deleted_.end()) return lineages_.OwnedFrom(deleted->second.timeline, chunk_);
+    return kFirstPosition;  // Nobody's: that shows when its versions are looked at.
+  }
+
+  void TakeInherited(const Run& run) {
+    if (run.kind == RunKind::kZero) return;
+    inherited_[run.address.segment].Set(run.address.block,
+                                        static_cast<uint32_t>(run.range.count.value()), true);
+  }
+
+  // What a flat timeline has from its ancestors is held by them.
+  absl::Status CheckInherited() const {
+    for (const auto& [number, inherited] : inherited_) {
+      const auto segment = result_.segments.find(number);
+      absl::Status status;
+      inherited.ForEachLive([&](uint32_t block) {
+        if (segment != result_.segments.end() && segment->second.needed.Test(block)) return;
+        status = Difference(number, block, "is inherited by a timeline, and its owner lacks it");
+      });
+      TF_RETURN_IF_ERROR(status);
+    }
     return absl::OkStatus();
   }
 
@@ -261,12 +303,15 @@ class Recounter {
   Recount result_;
 
   struct Deleted {
+    TimelineRecord timeline;
     std::set<Position> points;
     Position from = kLastPosition;
     bool tail = false;
   };
   std::map<TimelineId, Deleted> deleted_;  // and not yet reclaimed
   Forwarding forwarding_;
+  Lineages lineages_;
+  std::map<SegmentNumber, LiveBitmap> inherited_;
 
   TimelineId timeline_;
   uint64_t chunk_ = 0;

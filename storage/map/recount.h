@@ -1,7 +1,8 @@
 // Counts from the chunk versions alone which blocks of the log are needed, and compares the live
 // accounting of a checkpoint with it (M21): for tests and for `twofold inspect --verify`.
 //
-// Needed is what a retained point or a current end of a timeline sees. While deleted snapshots wait
+// Needed is what a retained point or a current end of a timeline sees. What a flat timeline repeats
+// of its ancestors (lineage.h) is theirs, and must be needed there. While deleted snapshots wait
 // to be reclaimed what they alone see may be live or not; everything else must agree to the block.
 #pragma once
 

@@ -28,8 +28,8 @@ Epoch SpaceAccounting::EpochOf(const TimelineRecord& timeline, Position position
   NoteEpoch(timeline);
   const std::vector<Epoch>& epochs = epochs_[timeline.id];
   const auto next = std::upper_bound(epochs.begin(), epochs.end(), position);
-  TF_CHECK(next != epochs.begin()) << "position " << position << " of timeline " << timeline.id;
-  return *std::prev(next);
+  // Taken over from a timeline that was folded into this one: before all of its points.
+  return next == epochs.begin() ? kFirstPosition : *std::prev(next);
 }
 
 void SpaceAccounting::Born(const Run& run) {
@@ -80,12 +80,16 @@ void SpaceAccounting::LetGoPoints(TimelineId timeline, const std::vector<Positio
 }
 
 void SpaceAccounting::Displaced(const TimelineRecord& timeline, const Run& run, Epoch death) {
-  // Inherited: it belongs to the parent, where the fork point holds it (M20).
-  if (run.position < timeline.opened) return;
+  // Inherited: it belongs to an ancestor, where the fork point holds it (M20).
+  if (run.position < lineages_.OwnedFrom(timeline, ChunkOf(run.range.first))) return;
   if (!SeenBetween(timeline.id, run.position, death)) {
     Free(run);
     return;
   }
+  ListDead(timeline, run, death);
+}
+
+void SpaceAccounting::ListDead(const TimelineRecord& timeline, const Run& run, Epoch death) {
   const DeadKey key{.timeline = timeline.id,
                     .death = death,
                     .birth = EpochOf(timeline, run.position),

@@ -17,6 +17,7 @@
 #include "storage/map/catalogue.h"
 #include "storage/map/extent.h"
 #include "storage/map/forwarding.h"
+#include "storage/map/lineage.h"
 #include "storage/map/metadata_store.h"
 
 namespace twofold {
@@ -24,8 +25,9 @@ namespace twofold {
 class SpaceAccounting {
  public:
   // All outlive it. What the map says of places counts where it lies now.
-  SpaceAccounting(const Catalogue* catalogue, const Forwarding* forwarding, SegmentTable* table)
-      : catalogue_(*catalogue), forwarding_(*forwarding), table_(*table) {}
+  SpaceAccounting(const Catalogue* catalogue, const Forwarding* forwarding,
+                  const Lineages* lineages, SegmentTable* table)
+      : catalogue_(*catalogue), forwarding_(*forwarding), lineages_(*lineages), table_(*table) {}
 
   // The timeline is written in its current epoch: to be called before the runs of a new epoch.
   void NoteEpoch(const TimelineRecord& timeline);
@@ -34,6 +36,9 @@ class SpaceAccounting {
   void Born(const Run& run);
   // `run` is no longer part of the newest state of the timeline; a version of `death` displaced it.
   void Displaced(const TimelineRecord& timeline, const Run& run, Epoch death);
+  // `run`, of one chunk, is seen by retained points of the timeline alone, the last one below
+  // `death`.
+  void ListDead(const TimelineRecord& timeline, const Run& run, Epoch death);
   // Nothing sees `run` any more.
   void Free(const Run& run);
 
@@ -56,6 +61,7 @@ class SpaceAccounting {
 
   const Catalogue& catalogue_;
   const Forwarding& forwarding_;
+  const Lineages& lineages_;
   SegmentTable& table_;
   // Ascending: the points where the timeline's runs were, or may have been, divided.
   absl::flat_hash_map<TimelineId, std::vector<Epoch>> epochs_;

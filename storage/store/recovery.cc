@@ -104,7 +104,7 @@ Task<absl::Status> Store::LoadCheckpoint() {
       parts_.metadata.get(), &catalogue_, &table_,
       ExtentMap::Options{
           options_.map_cache_bytes == 0 ? kDefaultMapCacheBytes : options_.map_cache_bytes,
-          kMaxPartialChunks});
+          kMaxPartialChunks, kMaxZeroedChunks, options_.max_lineage_depth});
   absl::StatusOr<std::optional<std::string>> bytes =
       co_await parts_.metadata->Get(MetaKey(kCheckpointName));
   TF_CO_RETURN_IF_ERROR(bytes);

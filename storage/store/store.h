@@ -63,6 +63,7 @@ struct StoreOptions {
   // less on small stores (M9).
   uint64_t checkpoint_entries = 0;
   uint64_t checkpoint_bytes = 0;
+  uint32_t max_lineage_depth = kMaxLineageDepth;  // extent_map.h
 };
 
 // Makes an empty store in directories that hold none (kAlreadyExists otherwise). The metadata store

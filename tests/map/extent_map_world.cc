@@ -213,8 +213,8 @@ std::vector<std::pair<TimelineId, Position>> World::Points() const {
   for (const auto& [id, volume] : catalogue().volumes()) {
     points.emplace_back(volume.current_timeline, kLastPosition);
   }
-  for (const auto& [id, timeline] : catalogue().timelines()) {
-    for (const Position& point : catalogue().RetainedPoints(id)) points.emplace_back(id, point);
+  for (const auto& [id, snapshot] : catalogue().snapshots()) {
+    points.emplace_back(snapshot.timeline, snapshot.position);
   }
   return points;
 }

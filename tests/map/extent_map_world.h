@@ -118,7 +118,8 @@ class World {
   Task<absl::StatusOr<Cells>> Look(TimelineId timeline, Position as_of, BlockRange range);
   // Compares a lookup with the model. What changes while it waits may show or not.
   Task<void> Check(TimelineId timeline, Position as_of, BlockRange range);
-  // Every current timeline and every retained point, whole.
+  // Every current timeline and every snapshot, whole. What a fork point without a name shows, its
+  // children show.
   Task<void> CheckAll();
   std::vector<std::pair<TimelineId, Position>> Points() const;
   // Keys of a table.

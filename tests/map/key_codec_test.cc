@@ -116,6 +116,8 @@ TEST(KeyCodec, RoundTripsEveryKey) {
     ASSERT_EQ(DecodeSegmentKey(EncodeSegmentKey(Table::kUsage, segment)).value(), segment);
     const TombstoneKey tombstone{TimelineId(Edge(random)), EdgePosition(random)};
     ASSERT_EQ(DecodeTombstoneKey(EncodeTombstoneKey(tombstone)).value(), tombstone);
+    const TimelineId timeline(Edge(random));
+    ASSERT_EQ(DecodeLineageKey(EncodeLineageKey(timeline)).value(), timeline);
     const uint64_t job = Edge(random);
     ASSERT_EQ(DecodeJobKey(EncodeJobKey(job)).value(), job);
   }
@@ -138,6 +140,7 @@ TEST(KeyCodec, HasTheGoldenBytes) {
   EXPECT_EQ(EncodeTombstoneKey({TimelineId(0x0102), {Generation(3), Seq(0x0405)}}),
             Golden("map/tombstone_key.hex"));
   EXPECT_EQ(EncodeJobKey(0x0c0d), Golden("map/job_key.hex"));
+  EXPECT_EQ(EncodeLineageKey(TimelineId(0x0102)), Golden("map/lineage_key.hex"));
   EXPECT_EQ(MetaKey("catalogue"), Golden("map/meta_key.hex"));
 }
 
@@ -146,7 +149,7 @@ void ExpectAllRefuse(const std::string& key) {
   const absl::Status statuses[] = {DecodeChunkKey(key).status(),     DecodeVersionKey(key).status(),
                                    DecodeDeadKey(key).status(),      DecodeSegmentKey(key).status(),
                                    DecodeTombstoneKey(key).status(), DecodeJobKey(key).status(),
-                                   DecodePartialKey(key).status()};
+                                   DecodePartialKey(key).status(),  DecodeLineageKey(key).status()};
   for (const absl::Status& status : statuses) {
     EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
   }
@@ -157,7 +160,7 @@ TEST(KeyCodec, RefusesAWrongLength) {
   for (const std::string& key :
        {EncodeChunkKey(chunk), EncodeVersionKey(chunk), EncodeDeadKey({}),
         EncodeSegmentKey(Table::kLive, SegmentNumber(1)), EncodeTombstoneKey({}), EncodeJobKey(1),
-        EncodePartialKey(chunk)}) {
+        EncodePartialKey(chunk), EncodeLineageKey(TimelineId(1))}) {
     ExpectAllRefuse(key.substr(0, key.size() - 1));
     ExpectAllRefuse(key + '\0');
   }
@@ -172,6 +175,8 @@ TEST(KeyCodec, RefusesAnotherTablesKey) {
   EXPECT_FALSE(DecodePartialKey(EncodeChunkKey(chunk)).ok());
   EXPECT_FALSE(DecodeChunkKey(EncodePartialKey(chunk)).ok());
   EXPECT_FALSE(DecodeSegmentKey(EncodeJobKey(1)).ok());
+  EXPECT_FALSE(DecodeLineageKey(EncodeJobKey(1)).ok());
+  EXPECT_FALSE(DecodeJobKey(EncodeLineageKey(TimelineId(1))).ok());
   EXPECT_FALSE(DecodeJobKey(EncodeSegmentKey(Table::kUsage, SegmentNumber(1))).ok());
 }
 

@@ -51,6 +51,9 @@ struct Probes {
   uint64_t scrubs = 0;
   uint64_t scrubs_that_crashed = 0;
   std::map<std::string, uint64_t> flips;  // by what was hit
+  uint64_t flattened = 0;
+  uint64_t folded = 0;
+  uint64_t changed_timelines_in_a_life_that_crashed = 0;
 };
 
 class World {
@@ -88,6 +91,8 @@ class World {
     clean_often_ = random_.OneIn(2);
     durability_ = random_.OneIn(3) ? Durability::kWritten : Durability::kDurable;
     scrub_often_ = random_.OneIn(2);
+    rolls_back_often_ = random_.OneIn(3);
+    max_depth_ = random_.OneIn(2) ? kMaxLineageDepth : static_cast<uint32_t>(random_.Uniform(3));
     const bool opened = co_await Open(/*read_only=*/false);
     if (opened) {
       co_await Attach();
@@ -99,6 +104,13 @@ class World {
   }
 
   Task<void> Close() {
+    if (store_ != nullptr) {
+      const ExtentMap::Counters counters = store_->map().counters();
+      probes_.flattened += counters.flattened;
+      probes_.folded += counters.folded;
+      const bool any = counters.flattened + counters.folded > 0;
+      if (dying_ && any) ++probes_.changed_timelines_in_a_life_that_crashed;
+    }
     if (store_ != nullptr) co_await store_->Stop();
     store_.reset();
   }
@@ -111,7 +123,8 @@ class World {
   }
 
   Task<bool> Open(bool read_only) {
-    const StoreOptions options = sim::RandomStoreOptions(random_, read_only);
+    StoreOptions options = sim::RandomStoreOptions(random_, read_only);
+    options.max_lineage_depth = max_depth_;
     auto store = co_await sim::OpenStoreOn(&poller_, &disk_, &metadata_, options);
     EXPECT_TRUE(store.ok()) << store.status();
     if (!store.ok()) co_return false;
@@ -430,7 +443,9 @@ class World {
     const uint64_t first = random_.Uniform(kBlocks);
     const uint64_t count =
         1 + random_.Uniform(std::min<uint64_t>(kBlocks - first, random_.OneIn(4) ? 24 : 3));
-    const uint64_t choice = random_.Uniform(100);
+    // Snapshots come and go, and it is rolled back to them, now and then or all the time.
+    const uint64_t choice =
+        rolls_back_often_ && random_.OneIn(5) ? 90 + random_.Uniform(10) : random_.Uniform(100);
     const bool write = choice < 84;
     const uint64_t entries = choice >= 98 && !model_.snapshots.empty() ? 2 : 1;
     const absl::Status room = co_await store_->Reserve(BlockCount(write ? count : 0), entries,
@@ -563,6 +578,9 @@ class World {
   bool scrub_often_ = false;
   StoreScrub* scrub_ = nullptr;  // under way
   bool cleaned_ = false;         // in this life
+  bool cleaned_ = false;                          // in this life
+  bool rolls_back_often_ = false;
+  uint32_t max_depth_ = kMaxLineageDepth;
 };
 
 TEST(StoreCrash, KeepsEveryAcknowledgedEntryAndEverySnapshot) {
@@ -586,6 +604,9 @@ TEST(StoreCrash, KeepsEveryAcknowledgedEntryAndEverySnapshot) {
        {"superblock", "header", "descriptor", "open descriptor", "trailer", "payload"}) {
     EXPECT_GT(probes.flips[what], count / 50) << what;
   }
+  EXPECT_GT(probes.flattened, count / 2);
+  EXPECT_GT(probes.folded, count / 4);
+  EXPECT_GT(probes.changed_timelines_in_a_life_that_crashed, count / 10);
 }
 
 }  // namespace
