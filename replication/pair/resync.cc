@@ -59,10 +59,10 @@ uint64_t Length(const ResyncSpan& span) {
 }
 
 // Reads one run's blocks as the span's end shows them: that is this run, whatever comes meanwhile.
-Task<absl::Status> ReadBlocks(Replica* source, ResyncSpan span, BlockRange range,
-                              absl::Span<std::byte> into) {
+Task<absl::Status> ReadBlocks(Replica* source, TimelineId timeline, Position as_of,
+                              BlockRange range, absl::Span<std::byte> into) {
   absl::StatusOr<std::vector<BlockExtent>> extents =
-      co_await source->Read(span.timeline, span.as_of, range, into);
+      co_await source->Read(timeline, as_of, range, into);
   co_return extents.status();
 }
 
@@ -171,12 +171,15 @@ Task<absl::Status> Resync::FillSpan(ResyncSpan span, uint64_t volume_blocks) {
       within = std::max(
           within, std::min(1.0, static_cast<double>(end) / static_cast<double>(volume_blocks)));
     }
+    ResyncSpan shown = span;
+    shown.timeline = page->timeline;
+    shown.as_of = page->as_of;
     absl::StatusOr<std::vector<Run>> lacking =
         co_await target_->Lacking(span.timeline, std::move(page->runs));
     TF_CO_RETURN_IF_ERROR(lacking);
     while (!lacking->empty()) {
       std::vector<Run> piece = TakePiece(&*lacking);
-      absl::Status status = co_await FillPiece(span, std::move(piece), &buffer);
+      absl::Status status = co_await FillPiece(span, shown, std::move(piece), &buffer);
       TF_CO_RETURN_IF_ERROR(status);
     }
     Estimate(within * static_cast<double>(Length(span)));
@@ -184,7 +187,8 @@ Task<absl::Status> Resync::FillSpan(ResyncSpan span, uint64_t volume_blocks) {
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> Resync::FillPiece(ResyncSpan span, std::vector<Run> runs, AlignedBytes* buffer) {
+Task<absl::Status> Resync::FillPiece(ResyncSpan span, ResyncSpan shown, std::vector<Run> runs,
+                                     AlignedBytes* buffer) {
   const uint64_t bytes = BlocksOf(runs) * kBlockSize;
   const absl::Span<std::byte> payload = buffer->span().first(bytes);
   std::vector<Task<absl::Status>> reads;
@@ -192,7 +196,8 @@ Task<absl::Status> Resync::FillPiece(ResyncSpan span, std::vector<Run> runs, Ali
   for (const Run& run : runs) {
     if (run.kind != RunKind::kData) continue;
     const size_t length = run.range.count.value() * kBlockSize;
-    reads.push_back(ReadBlocks(source_, span, run.range, payload.subspan(at, length)));
+    reads.push_back(
+        ReadBlocks(source_, shown.timeline, shown.as_of, run.range, payload.subspan(at, length)));
     at += length;
   }
   const std::vector<absl::Status> results = co_await WhenAll(std::move(reads));

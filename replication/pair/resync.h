@@ -105,7 +105,9 @@ class Resync {
 
   // `volume_blocks`: of its volume, 0: unknown; for the estimate.
   Task<absl::Status> FillSpan(ResyncSpan span, uint64_t volume_blocks);
-  Task<absl::Status> FillPiece(ResyncSpan span, std::vector<Run> runs, AlignedBytes* buffer);
+  // `shown`: where the source shows the runs.
+  Task<absl::Status> FillPiece(ResyncSpan span, ResyncSpan shown, std::vector<Run> runs,
+                               AlignedBytes* buffer);
   Task<absl::StatusOr<Sent>> SendStream(VolumeId volume);
   Task<absl::Status> Pace(uint64_t bytes);
   int64_t PayDebt();

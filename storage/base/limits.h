@@ -56,7 +56,8 @@ inline constexpr size_t kMaxBaseReads = 8;           // bases of partial chunks 
 inline constexpr size_t kMaxLookupReads = 16;        // chunks of one lookup read at a time
 inline constexpr size_t kMaxZeroedChunks =
     64;  // a trim over more of them becomes a tombstone (R38)
-inline constexpr uint32_t kMaxLineageDepth = 8;  // of a lookup's timelines; longer ones are flattened (M8)
+inline constexpr uint32_t kMaxLineageDepth =
+    8;  // of a lookup's timelines; longer ones are flattened (M8)
 inline constexpr size_t kMaxTombstones = 1024;  // at the bound new batches wait
 inline constexpr uint64_t kMaxReclaimedPerCheckpoint =
     100'000;  // then reclaim waits for the next one

@@ -205,8 +205,9 @@ class ExtentMap::Impl {
   void FreezeLineages(MetadataBatch* batch);
   void FreezeLineagesDone();
 
-  // ---- Spans of a resync (extent_map_resync.cc) --------------------------------------------------
-  // Where what a span shows of its timeline is to be found.
+  // ---- Spans of a resync (extent_map_resync.cc)
+  // -------------------------------------------------- Where what a span shows of its timeline is
+  // to be found.
   struct SpanPart {
     TimelineId timeline;
     Position as_of;

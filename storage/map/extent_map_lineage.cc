@@ -84,7 +84,8 @@ std::optional<ExtentMap::Impl::Ancestor> ExtentMap::Impl::ParentOf(TimelineId ti
 void ExtentMap::Impl::FindLineageWork() {
   if (lineage_work_.has_value() || !look_for_lineage_work_) return;
   look_for_lineage_work_ = false;
-  const std::optional<LineageWork> work = PlanLineage(catalogue_, lineages_, options_.max_lineage_depth);
+  const std::optional<LineageWork> work =
+      PlanLineage(catalogue_, lineages_, options_.max_lineage_depth);
   if (!work.has_value()) return;
   lineage_work_ = {.work = *work};
   const LineageRecord* const record = lineages_.Find(work->timeline);
@@ -230,8 +231,7 @@ void ExtentMap::Impl::Absorb(Chunk& chunk, const Versions& stored,
   if (timeline.opened < newer && accounting_.SeenBetween(timeline.id, timeline.opened, newer)) {
     RunList whole;
     InsertBelow(inherited, &whole);
-    const ChunkKey key{
-        .timeline = timeline.id, .chunk = chunk.id.chunk, .epoch = timeline.opened};
+    const ChunkKey key{.timeline = timeline.id, .chunk = chunk.id.chunk, .epoch = timeline.opened};
     rewrites_[EncodeChunkKey(key)] = whole.Encode(chunk.id.chunk);
     added_versions_.push_back(EncodeVersionKey(key));
   }
@@ -282,7 +282,8 @@ void ExtentMap::Impl::FoldChunk(const LineageWork& work, const Chunk& heir, cons
   // What the heir shows, oldest first. What no point sees is being deleted.
   std::vector<std::pair<Epoch, BlockPlaces>> shown;
   for (auto version = heir.versions.rbegin(); version != heir.versions.rend(); ++version) {
-    if (!shown.empty() && !accounting_.SeenBetween(work.timeline, version->epoch, shown.back().first))
+    if (!shown.empty() &&
+        !accounting_.SeenBetween(work.timeline, version->epoch, shown.back().first))
       continue;
     shown.emplace_back(version->epoch, PlacesOf(version->runs, chunk, forwarding_));
   }
@@ -348,8 +349,8 @@ void ExtentMap::Impl::FinishFold(const LineageWork& work) {
 // ---- Reading ------------------------------------------------------------------------------------
 
 Task<absl::StatusOr<ExtentMap::Impl::Versions>> ExtentMap::Impl::ReadVersions(TimelineId timeline,
-                                                                             uint64_t chunk,
-                                                                             std::string end) {
+                                                                              uint64_t chunk,
+                                                                              std::string end) {
   Versions versions;
   std::string from = ChunkPrefix(timeline, chunk);
   for (;;) {

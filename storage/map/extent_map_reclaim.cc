@@ -402,9 +402,8 @@ void ExtentMap::Impl::FreezeJobs(MetadataBatch* batch) {
           {.kind = MetadataWrite::Kind::kDelete, .key = EncodeJobKey(pending.number), .value = {}});
       if (pending.job.whole_timeline()) {
         const TimelineId timeline = pending.job.timeline.id;
-        batch->push_back({.kind = MetadataWrite::Kind::kDelete,
-                          .key = EncodeLineageKey(timeline),
-                          .value = {}});
+        batch->push_back(
+            {.kind = MetadataWrite::Kind::kDelete, .key = EncodeLineageKey(timeline), .value = {}});
       }
     } else if (!pending.in_store) {
       pending.in_store = true;

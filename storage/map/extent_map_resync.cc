@@ -56,6 +56,8 @@ Task<absl::StatusOr<ResyncPage>> ExtentMap::Impl::ReadSpan(ResyncSpan span, std:
     TF_CHECK(part != parts.end()) << "no timeline is folded while reclaim is held";
   }
   ResyncPage page;
+  page.timeline = part->timeline;
+  page.as_of = part->as_of;
   const std::string end =
       EncodeVersionKey({.timeline = part->timeline, .chunk = 0, .epoch = part->as_of});
   const absl::StatusOr<std::vector<KeyValue>> keys =
@@ -77,8 +79,7 @@ Task<absl::StatusOr<ResyncPage>> ExtentMap::Impl::ReadSpan(ResyncSpan span, std:
   if (keys->size() == kPageChunks) {
     page.next = absl::StrCat(keys->back().first, absl::string_view("\0", 1));
   } else if (++part != parts.end()) {
-    page.next =
-        EncodeVersionKey({.timeline = part->timeline, .chunk = 0, .epoch = kFirstPosition});
+    page.next = EncodeVersionKey({.timeline = part->timeline, .chunk = 0, .epoch = kFirstPosition});
   }
   co_return page;
 }

@@ -25,7 +25,7 @@ enum class Table : char {
   kTombstone = 'Z',   // timeline, position -> range, segment, epoch (R38)
   kPartial =
       'P',     // timeline, chunk, ~epoch -> packed runs, over a base that was not read yet (M10)
-  kJob = 'J',      // number -> reclaim job
+  kJob = 'J',  // number -> reclaim job
   kLineage = 'T',  // timeline -> how its chunks and its ancestors' go together (M8, M20)
 };
 

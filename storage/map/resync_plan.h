@@ -41,6 +41,9 @@ struct ResyncSpan {
 // Some of the runs of a span; see ExtentMap::ReadSpan.
 struct ResyncPage {
   std::vector<Run> runs;
+  // A read as of there shows them: the span's own end, or that of who has taken its timeline over.
+  TimelineId timeline;
+  Position as_of;
   std::string next;  // where the next page begins; empty: this was the last one
 };
 

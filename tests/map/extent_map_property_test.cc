@@ -202,7 +202,8 @@ WorldOptions OptionsFor(uint64_t seed) {
   const size_t caches[] = {0, 2'000, 20'000, 1 << 20};
   options.map.cache_bytes = caches[random.Uniform(4)];
   options.map.max_zeroed_chunks = random.Uniform(4);
-  if (random.Uniform(2) == 0) options.map.max_lineage_depth = static_cast<uint32_t>(random.Uniform(3));
+  if (random.Uniform(2) == 0)
+    options.map.max_lineage_depth = static_cast<uint32_t>(random.Uniform(3));
   options.volume_blocks = kChunkBlocks * (1 + random.Uniform(8));
   return options;
 }

@@ -146,10 +146,10 @@ TEST(KeyCodec, HasTheGoldenBytes) {
 
 // Every decoder refuses what isn't its key, and says so.
 void ExpectAllRefuse(const std::string& key) {
-  const absl::Status statuses[] = {DecodeChunkKey(key).status(),     DecodeVersionKey(key).status(),
-                                   DecodeDeadKey(key).status(),      DecodeSegmentKey(key).status(),
-                                   DecodeTombstoneKey(key).status(), DecodeJobKey(key).status(),
-                                   DecodePartialKey(key).status(),  DecodeLineageKey(key).status()};
+  const absl::Status statuses[] = {
+      DecodeChunkKey(key).status(),   DecodeVersionKey(key).status(),   DecodeDeadKey(key).status(),
+      DecodeSegmentKey(key).status(), DecodeTombstoneKey(key).status(), DecodeJobKey(key).status(),
+      DecodePartialKey(key).status(), DecodeLineageKey(key).status()};
   for (const absl::Status& status : statuses) {
     EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
   }

@@ -726,7 +726,12 @@ class World {
     EXPECT_FALSE(target_.store().resyncing());
     const std::map<TimelineId, TimelineRecord> timelines = catalogue().timelines();
     for (const auto& [id, timeline] : timelines) {
-      std::vector<Position> points = catalogue().RetainedPoints(id);
+      // What a fork point without a name shows, its children show: each set folds it into the last
+      // of them when it gets to it.
+      std::vector<Position> points;
+      for (const auto& [snapshot, record] : catalogue().snapshots()) {
+        if (record.timeline == id) points.push_back(record.position);
+      }
       const auto volume = catalogue().volumes().find(timeline.volume);
       if (volume != catalogue().volumes().end() && volume->second.current_timeline == id) {
         points.push_back(kLastPosition);
