@@ -66,6 +66,43 @@ bool IsRetained(const Replica& replica, const ResyncSpan& span) {
   return std::binary_search(points.begin(), points.end(), span.as_of);
 }
 
+bool HasSnapshotAt(const Catalogue& catalogue, TimelineId timeline, Position position) {
+  return std::any_of(
+      catalogue.snapshots().begin(), catalogue.snapshots().end(), [&](const auto& entry) {
+        return entry.second.timeline == timeline && entry.second.position == position;
+      });
+}
+
+// The states with a name that show what a fork point without one shows: the first ones of the
+// timelines that begin there. A set may have folded the fork's timeline into them, and the other
+// one not yet (MAP_AND_SPACE M20), so it is in them that the two must agree.
+void AppendViewsOf(const Catalogue& catalogue, TimelineId timeline, Position fork,
+                   std::vector<ResyncSpan>* views) {
+  for (const auto& [id, child] : catalogue.timelines()) {
+    if (child.parent != timeline || child.fork != fork) continue;
+    const std::vector<Position> points = catalogue.RetainedPoints(id);
+    if (points.empty()) continue;
+    if (HasSnapshotAt(catalogue, id, points.front())) {
+      views->push_back({id, kFirstPosition, points.front()});
+    } else {
+      AppendViewsOf(catalogue, id, points.front(), views);
+    }
+  }
+}
+
+// What `copy` shows of `range`, as runs.
+Task<absl::StatusOr<std::vector<twofold::Run>>> ShownRuns(Replica* copy, ResyncSpan view,
+                                                          BlockRange range) {
+  const absl::StatusOr<std::vector<Piece>> pieces =
+      co_await copy->Describe(view.timeline, view.as_of, range);
+  if (!pieces.ok()) co_return pieces.status();
+  std::vector<twofold::Run> runs;
+  for (const Piece& piece : *pieces) {
+    if (piece.mapped) runs.push_back(piece.run);
+  }
+  co_return runs;
+}
+
 }  // namespace
 
 std::vector<BlockDifference> CompareBlocks(const std::vector<Run>& runs,
@@ -110,6 +147,12 @@ Task<absl::StatusOr<CompareReport>> Comparison::Run(Catalogue first, Catalogue s
   progress_.points_total = spans.size();
   for (const ResyncSpan& span : spans) {
     Name(first, span);
+    views_.clear();
+    if (!HasSnapshotAt(first, span.timeline, span.as_of)) {
+      AppendViewsOf(first, span.timeline, span.as_of, &views_);
+    } else {
+      views_.push_back(span);
+    }
     absl::Status status = co_await CompareSpan(span);
     TF_CO_RETURN_IF_ERROR(status);
     ++progress_.points_done;
@@ -152,7 +195,7 @@ Task<absl::Status> Comparison::CompareFrom(Replica* ours, Replica* theirs, Resyn
     while (!page->runs.empty()) {
       std::vector<twofold::Run> chunk = TakeChunk(&page->runs);
       absl::Status status =
-          co_await CompareChunk(theirs, span, std::move(chunk), /*swapped=*/ours == second_);
+          co_await CompareChunk(ours, theirs, span, std::move(chunk));
       TF_CO_RETURN_IF_ERROR(status);
     }
     // Others get their turn, also where all of it is in memory.
@@ -161,8 +204,9 @@ Task<absl::Status> Comparison::CompareFrom(Replica* ours, Replica* theirs, Resyn
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> Comparison::CompareChunk(Replica* theirs, ResyncSpan span,
-                                            std::vector<twofold::Run> runs, bool swapped) {
+Task<absl::Status> Comparison::CompareChunk(Replica* ours, Replica* theirs, ResyncSpan span,
+                                            std::vector<twofold::Run> runs) {
+  const bool swapped = ours == second_;
   BlockRange range{runs.front().range.first, BlockCount(0)};
   for (const twofold::Run& run : runs) {
     range.count = std::max(range.count, Distance(range.first, run.range.end()));
@@ -170,16 +214,23 @@ Task<absl::Status> Comparison::CompareChunk(Replica* theirs, ResyncSpan span,
     report_.blocks += run.range.count.value();
     progress_.blocks = report_.blocks;
   }
-  const absl::StatusOr<std::vector<Piece>> pieces =
-      co_await theirs->Describe(span.timeline, span.as_of, range);
-  TF_CO_RETURN_IF_ERROR(pieces);
-  const std::vector<BlockDifference> differences = CompareBlocks(runs, *pieces, range);
-  // What was looked at is what was meant only while the points were held, and there.
-  TF_CO_RETURN_IF_ERROR(Check());
-  if (differences.empty() || !IsRetained(*first_, span) || !IsRetained(*second_, span)) {
-    co_return absl::OkStatus();
+  const std::vector<ResyncSpan> views = views_;
+  for (const ResyncSpan& view : views) {
+    if (view.timeline != span.timeline) {
+      absl::StatusOr<std::vector<twofold::Run>> shown = co_await ShownRuns(ours, view, range);
+      if (absl::IsNotFound(shown.status())) continue;  // Deleted meanwhile.
+      TF_CO_RETURN_IF_ERROR(shown);
+      runs = *std::move(shown);
+    }
+    const absl::StatusOr<std::vector<Piece>> pieces =
+        co_await theirs->Describe(view.timeline, view.as_of, range);
+    TF_CO_RETURN_IF_ERROR(pieces);
+    const std::vector<BlockDifference> differences = CompareBlocks(runs, *pieces, range);
+    // What was looked at is what was meant only while the points were held, and there.
+    TF_CO_RETURN_IF_ERROR(Check());
+    if (differences.empty() || !IsRetained(*first_, view) || !IsRetained(*second_, view)) continue;
+    for (const BlockDifference& difference : differences) Add(view, difference, swapped);
   }
-  for (const BlockDifference& difference : differences) Add(span, difference, swapped);
   co_return absl::OkStatus();
 }
 

@@ -87,8 +87,8 @@ class Comparison {
  private:
   Task<absl::Status> CompareSpan(ResyncSpan span);
   Task<absl::Status> CompareFrom(Replica* ours, Replica* theirs, ResyncSpan span);
-  Task<absl::Status> CompareChunk(Replica* theirs, ResyncSpan span, std::vector<twofold::Run> runs,
-                                  bool swapped);
+  Task<absl::Status> CompareChunk(Replica* ours, Replica* theirs, ResyncSpan span,
+                                  std::vector<twofold::Run> runs);
   void Name(const Catalogue& catalogue, const ResyncSpan& span);
   void Add(const ResyncSpan& span, const BlockDifference& block, bool swapped);
   absl::Status Check() const;
@@ -100,6 +100,7 @@ class Comparison {
   CompareProgress progress_;
   std::string volume_;  // of the span that is compared
   std::string snapshot_;
+  std::vector<ResyncSpan> views_;  // in which what it shows is compared
   std::set<BlockIndex> reported_;  // of that span, as far as differences are told one by one
 };
 

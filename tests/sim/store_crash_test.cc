@@ -578,7 +578,6 @@ class World {
   bool scrub_often_ = false;
   StoreScrub* scrub_ = nullptr;  // under way
   bool cleaned_ = false;         // in this life
-  bool cleaned_ = false;                          // in this life
   bool rolls_back_often_ = false;
   uint32_t max_depth_ = kMaxLineageDepth;
 };

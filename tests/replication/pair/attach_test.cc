@@ -195,6 +195,29 @@ TEST_F(AttachTest, CataloguesThatDifferAreRefused) {
   EXPECT_THAT(RefusedWith(absl::StatusCode::kDataLoss), HasSubstr("lists of volumes"));
 }
 
+// One set has applied the delete, and forgotten the volume's stream with a checkpoint; the other one
+// has the delete in its log and the volume still there.
+TEST_F(AttachTest, AVolumeThatOneSetHasDeletedIsLevelledByItsDelete) {
+  for (size_t i = 0; i < 2; ++i) {
+    sim::SimLogItem item;
+    item.entry.kind = EntryKind::kVolumeDelete;
+    item.entry.volume = kCatalogueVolume;
+    for (const sim::SimLogItem& logged : disk(i).log) {
+      if (logged.entry.volume == kCatalogueVolume) item.entry.position = logged.entry.position;
+    }
+    item.entry.position.seq = item.entry.position.seq.Next();
+    item.entry.body = EncodeVolumeDelete({infos_[0].id});
+    disk(i).log.push_back(std::move(item));
+  }
+  disk(1).committed[kCatalogueVolume] = disk(1).log.back().entry.position;
+  std::erase_if(disk(1).log,
+                [&](const sim::SimLogItem& item) { return item.entry.volume == infos_[0].id; });
+  disk(1).committed.erase(infos_[0].id);
+  pool_.MustAttach();
+  EXPECT_FALSE(pool_.pool().FindVolume("one").ok());
+  EXPECT_EQ(Content("two"), Bytes(4096, 'a'));
+}
+
 // ---- Snapshot groups (R34) ----
 
 TEST_F(AttachTest, AnIncompleteGroupIsGivenUp) {
