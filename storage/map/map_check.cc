@@ -7,6 +7,7 @@
 #include "storage/base/status_macros.h"
 #include "storage/map/forwarding.h"
 #include "storage/map/key_codec.h"
+#include "storage/map/lineage.h"
 #include "storage/map/live_bitmap.h"
 #include "storage/map/reclaim_plan.h"
 #include "storage/map/run_list.h"
@@ -18,7 +19,8 @@ namespace {
 constexpr size_t kPage = 256;
 constexpr Table kTables[] = {Table::kChunk,     Table::kVersion, Table::kDead,
                              Table::kLive,      Table::kUsage,   Table::kForwarding,
-                             Table::kTombstone, Table::kPartial, Table::kJob};
+                             Table::kTombstone, Table::kPartial, Table::kJob,
+                             Table::kLineage};
 
 absl::Status CheckOne(Table table, const KeyValue& entry) {
   const std::string& value = entry.second;
@@ -57,6 +59,9 @@ absl::Status CheckOne(Table table, const KeyValue& entry) {
     case Table::kJob:
       TF_RETURN_IF_ERROR(DecodeJobKey(entry.first).status());
       return DecodeReclaimJob(value).status();
+    case Table::kLineage:
+      TF_RETURN_IF_ERROR(DecodeLineageKey(entry.first).status());
+      return DecodeLineage(value).status();
   }
   return absl::DataLossError("an unknown table");
 }
