@@ -194,8 +194,7 @@ Task<absl::Status> Comparison::CompareFrom(Replica* ours, Replica* theirs, Resyn
     from = page->next;
     while (!page->runs.empty()) {
       std::vector<twofold::Run> chunk = TakeChunk(&page->runs);
-      absl::Status status =
-          co_await CompareChunk(ours, theirs, span, std::move(chunk));
+      absl::Status status = co_await CompareChunk(ours, theirs, span, std::move(chunk));
       TF_CO_RETURN_IF_ERROR(status);
     }
     // Others get their turn, also where all of it is in memory.

