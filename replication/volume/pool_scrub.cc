@@ -45,6 +45,15 @@ void TakeProgress(const ScrubProgress& progress, ScrubInfo* info) {
 
 }  // namespace
 
+// Open or closed.
+bool PoolScrub::IsAway(const std::string& set) const {
+  const auto& away = pool_->away.sets();
+  return std::any_of(away.begin(), away.end(),
+                     [&set](const auto& item) { return item->set == set; }) ||
+         std::any_of(pool_->set.dropped().begin(), pool_->set.dropped().end(),
+                     [&set](const auto& item) { return item.replica->set_name() == set; });
+}
+
 // ---- Passes -------------------------------------------------------------------------------------
 
 absl::Status PoolScrub::Start(const std::optional<std::string>& set,
@@ -64,8 +73,7 @@ absl::Status PoolScrub::Start(const std::optional<std::string>& set,
   }
   if (found) return absl::OkStatus();
   if (!set.has_value()) return absl::FailedPreconditionError("no set is in-sync");
-  for (const auto& replica : pool_->parts.replicas) {
-    if (replica->set_name() != *set) continue;
+  if (IsAway(*set)) {
     return absl::FailedPreconditionError(
         absl::StrCat("set ", *set, " is not in-sync: it is proven once it is"));
   }
@@ -128,7 +136,7 @@ Task<void> PoolScrub::RunPass(ReplicaSet::Member* member, ScrubOptions options) 
 }
 
 absl::Status PoolScrub::Stop(const std::optional<std::string>& set) {
-  bool known = !set.has_value();
+  bool known = !set.has_value() || IsAway(*set);
   for (const auto& replica : pool_->parts.replicas) {
     if (set.has_value() && replica->set_name() != *set) continue;
     known = true;
@@ -283,6 +291,14 @@ ScrubInfo PoolScrub::Describe(const Replica& replica) const {
 ScrubStatus PoolScrub::Status() const {
   ScrubStatus status;
   for (const auto& replica : pool_->parts.replicas) status.sets.push_back(Describe(*replica));
+  // A set that is away is closed; what came of its last pass is known.
+  for (const auto& away : pool_->away.sets()) {
+    if (away->replica != nullptr) continue;
+    const auto pass = passes_.find(away->set);
+    ScrubInfo& info = status.sets.emplace_back();
+    if (pass != passes_.end()) info = pass->second.info;
+    info.set = away->set;
+  }
   std::sort(status.sets.begin(), status.sets.end(),
             [](const ScrubInfo& a, const ScrubInfo& b) { return a.set < b.set; });
   status.compare = compare_info_;

@@ -46,6 +46,7 @@ class PoolScrub {
 
   void Begin(ReplicaSet::Member* member, uint64_t bytes_per_second);
   bool IsDue(const Replica& replica, const ScrubSchedule& schedule) const;
+  bool IsAway(const std::string& set) const;
   Task<void> RunPass(ReplicaSet::Member* member, ScrubOptions options);
   Task<void> RunComparison(ReplicaSet::Member* first, ReplicaSet::Member* second);
   Task<absl::StatusOr<CompareReport>> Compare(Replica* first, Replica* second);
