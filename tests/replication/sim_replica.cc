@@ -368,6 +368,8 @@ Task<absl::StatusOr<ResyncPage>> SimReplica::ReadSpan(ResyncSpan span, std::stri
   co_await poller_->Delay(RandomDelay());
   TF_CO_RETURN_IF_ERROR(failed_);
   ResyncPage page;
+  page.timeline = span.timeline;
+  page.as_of = span.as_of;
   for (const auto& [block, versions] : blocks_[span.timeline]) {
     const Version* shown = nullptr;
     for (const Version& version : versions) {
