@@ -189,8 +189,8 @@ void ExtentMap::Impl::InsertRun(TimelineId timeline, ChunkVersion& version, cons
   // something in the way that is as new.
   std::vector<Run> same;
   bool contested = false;
-  for (const Run& old : version.runs.runs()) {
-    if (!old.range.Overlaps(run.range) || old.position < run.position) continue;
+  for (const Run& old : version.runs.Overlapping(run.range)) {
+    if (old.position < run.position) continue;
     contested = true;
     if (!Replaces(run, old) && !Replaces(old, run)) same.push_back(Cut(run, old.range));
   }

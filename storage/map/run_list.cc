@@ -114,7 +114,7 @@ Run Cut(const Run& run, BlockRange range) {
 
 void RunList::Insert(const Run& run, std::vector<Run>* displaced, std::vector<Run>* lost) {
   CheckShape(run);
-  const auto [begin, end] = Overlapping(run.range);
+  const auto [begin, end] = IndexesOf(run.range);
   if (end - begin == 1 && runs_[begin].range == run.range) {
     // The common case of a block that is written again: no other run changes its shape.
     Run& old = runs_[begin];
@@ -123,12 +123,13 @@ void RunList::Insert(const Run& run, std::vector<Run>* displaced, std::vector<Ru
     if (order <= 0) return;
     if (displaced != nullptr) displaced->push_back(std::move(old));
     old = run;
-    JoinAround(begin, 1);
+    // A single checksum stands in the run itself.
+    if (JoinAround(begin, 1) || run.range.count > BlockCount(1)) CountChecksumBytes();
     return;
   }
   if (begin == end) {
     runs_.insert(runs_.begin() + static_cast<ptrdiff_t>(begin), run);
-    JoinAround(begin, 1);
+    if (JoinAround(begin, 1) || run.range.count > BlockCount(1)) CountChecksumBytes();
     return;
   }
 
@@ -155,40 +156,59 @@ void RunList::Insert(const Run& run, std::vector<Run>* displaced, std::vector<Ru
   replacement.AppendPart(run, from, run.range.end());
   if (!tail.range.empty()) replacement.Append(std::move(tail));
   JoinAround(begin, replacement.Splice(runs_, begin, end - begin));
+  CountChecksumBytes();
 }
 
-std::pair<size_t, size_t> RunList::Overlapping(BlockRange range) const {
-  const auto begin = std::partition_point(runs_.begin(), runs_.end(), [&range](const Run& run) {
-    return run.range.end() <= range.first;
-  });
+std::pair<size_t, size_t> RunList::IndexesOf(BlockRange range) const {
+  auto begin = runs_.begin();
+  // In a chunk that was written block by block each run stands at its block's place: found without
+  // a search through memory that is in no cache.
+  const size_t place = range.first.value() % kChunkBlocks;
+  if (place < runs_.size() && runs_[place].range.first <= range.first &&
+      range.first < runs_[place].range.end()) {
+    begin += static_cast<ptrdiff_t>(place);
+  } else {
+    begin = std::partition_point(runs_.begin(), runs_.end(), [&range](const Run& run) {
+      return run.range.end() <= range.first;
+    });
+  }
   auto end = begin;
   while (end != runs_.end() && end->range.first < range.end()) ++end;
   return {static_cast<size_t>(begin - runs_.begin()), static_cast<size_t>(end - runs_.begin())};
 }
 
-void RunList::JoinAround(size_t begin, size_t count) {
+bool RunList::JoinAround(size_t begin, size_t count) {
   const auto join = [this](size_t left) {
-    if (left + 1 >= runs_.size() || !Continues(runs_[left], runs_[left + 1])) return;
+    if (left + 1 >= runs_.size() || !Continues(runs_[left], runs_[left + 1])) return false;
     Extend(runs_[left], runs_[left + 1]);
     runs_.erase(runs_.begin() + static_cast<ptrdiff_t>(left) + 1);
+    return true;
   };
-  join(begin + count - 1);
-  if (begin > 0) join(begin - 1);
+  const bool behind = join(begin + count - 1);
+  const bool before = begin > 0 && join(begin - 1);
+  return behind || before;
+}
+
+// Counted when it changes and not when it is asked for: the map asks after each insertion, and to
+// look at every run of a chunk means to wait for memory.
+void RunList::CountChecksumBytes() {
+  checksum_bytes_ = 0;
+  for (const Run& run : runs_) {
+    // What doesn't fit in the run itself lies on the heap.
+    if (run.block_crcs.capacity() > 1) {
+      checksum_bytes_ += run.block_crcs.capacity() * sizeof(uint32_t);
+    }
+  }
 }
 
 size_t RunList::MemoryBytes() const {
-  size_t bytes = sizeof(*this) + runs_.capacity() * sizeof(Run);
-  for (const Run& run : runs_) {
-    // What doesn't fit in the run itself lies on the heap.
-    if (run.block_crcs.capacity() > 1) bytes += run.block_crcs.capacity() * sizeof(uint32_t);
-  }
-  return bytes;
+  return sizeof(*this) + runs_.capacity() * sizeof(Run) + checksum_bytes_;
 }
 
 std::vector<Run> RunList::Within(BlockRange range) const {
   std::vector<Run> cut;
   if (range.empty()) return cut;
-  const auto [begin, end] = Overlapping(range);
+  const auto [begin, end] = IndexesOf(range);
   cut.reserve(end - begin);
   for (size_t i = begin; i < end; ++i) cut.push_back(Cut(runs_[i], range));
   return cut;
@@ -279,6 +299,7 @@ absl::StatusOr<RunList> RunList::Decode(uint64_t chunk, absl::string_view bytes)
   if (!reader.finished()) {
     return damaged(absl::StrCat("does not decode (", bytes.size(), " bytes)"));
   }
+  list.CountChecksumBytes();
   return list;
 }
 

@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "storage/base/types.h"
 #include "storage/map/extent.h"
 
@@ -42,6 +43,11 @@ class RunList {
   bool empty() const { return runs_.empty(); }
   size_t MemoryBytes() const;
 
+  // The runs that overlap `range`, whole, ascending. Valid until the next change.
+  absl::Span<const Run> Overlapping(BlockRange range) const {
+    const auto [begin, end] = IndexesOf(range);
+    return absl::MakeConstSpan(runs_).subspan(begin, end - begin);
+  }
   // The runs within `range`, cut to it, ascending.
   std::vector<Run> Within(BlockRange range) const;
 
@@ -50,15 +56,18 @@ class RunList {
   std::string Encode(uint64_t chunk) const;
   static absl::StatusOr<RunList> Decode(uint64_t chunk, absl::string_view bytes);
 
-  bool operator==(const RunList&) const = default;
+  bool operator==(const RunList& other) const { return runs_ == other.runs_; }
 
  private:
   // The indexes [begin, end) of the runs that overlap `range`.
-  std::pair<size_t, size_t> Overlapping(BlockRange range) const;
-  // Joins the runs [begin, begin + count) with their neighbours where they are one.
-  void JoinAround(size_t begin, size_t count);
+  std::pair<size_t, size_t> IndexesOf(BlockRange range) const;
+  // Joins the runs [begin, begin + count) with their neighbours where they are one; whether any
+  // was.
+  bool JoinAround(size_t begin, size_t count);
+  void CountChecksumBytes();
 
   std::vector<Run> runs_;
+  size_t checksum_bytes_ = 0;  // of the runs' checksums, as far as they lie outside of the runs
 };
 
 }  // namespace twofold

@@ -1,5 +1,6 @@
 #include "storage/map/run_list.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -129,6 +130,15 @@ void CheckCanonical(const RunList& list) {
   }
 }
 
+// What it says of its memory is what a look at every run says.
+void CheckMemory(const RunList& list) {
+  size_t bytes = sizeof(RunList) + list.runs().capacity() * sizeof(MapRun);
+  for (const MapRun& run : list.runs()) {
+    if (run.block_crcs.capacity() > 1) bytes += run.block_crcs.capacity() * sizeof(uint32_t);
+  }
+  ASSERT_EQ(list.MemoryBytes(), bytes);
+}
+
 // ---- M2, R18: one insertion for Apply, merge, replay and rebuild ----
 
 TEST(RunList, AgreesWithABlockByBlockModelAndAccountsForEveryBlockM2) {
@@ -140,6 +150,11 @@ TEST(RunList, AgreesWithABlockByBlockModelAndAccountsForEveryBlockM2) {
       const MapRun run = maker.Next();
       std::vector<MapRun> displaced;
       std::vector<MapRun> lost;
+      std::vector<MapRun> overlapped;
+      for (const MapRun& old : list.runs()) {
+        if (old.range.Overlaps(run.range)) overlapped.push_back(old);
+      }
+      ASSERT_THAT(list.Overlapping(run.range), ::testing::ElementsAreArray(overlapped));
       list.Insert(run, &displaced, &lost);
       Blocks expect_displaced;
       Blocks expect_lost;
@@ -158,6 +173,7 @@ TEST(RunList, AgreesWithABlockByBlockModelAndAccountsForEveryBlockM2) {
       ASSERT_EQ(BlocksOf(displaced), expect_displaced) << "seed " << seed << " step " << step;
       ASSERT_EQ(BlocksOf(lost), expect_lost) << "seed " << seed << " step " << step;
       CheckCanonical(list);
+      CheckMemory(list);
     }
   }
 }
