@@ -49,7 +49,9 @@ Task<absl::StatusOr<ResyncPage>> ExtentMap::Impl::ReadSpan(ResyncSpan span, std:
                              .chunk = 0,
                              .epoch = next == points.begin() ? kFirstPosition : *std::prev(next)});
   } else {
-    TF_CO_ASSIGN_OR_RETURN(const ChunkKey key, DecodeVersionKey(from));
+    // A key, or the first one behind a key, which is longer.
+    const std::string begin = from.substr(0, EncodeVersionKey({}).size());
+    TF_CO_ASSIGN_OR_RETURN(const ChunkKey key, DecodeVersionKey(begin));
     part = std::find_if(parts.begin(), parts.end(), [&key](const SpanPart& candidate) {
       return candidate.timeline == key.timeline;
     });

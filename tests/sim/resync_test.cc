@@ -971,6 +971,12 @@ TEST(Resync, MovesLittleMoreThanWhatChanged) {
   EXPECT_LE(bytes, kBlocks / 100 * 2 * kBlockSize);
 }
 
+TEST(Resync, FillsMoreChunksThanAPageHas) {
+  static_assert(kVolumeBlocks / kChunkBlocks > 64);
+  World world(7);
+  EXPECT_EQ(world.BytesOfDelta(kVolumeBlocks, kVolumeBlocks), kVolumeBlocks * kBlockSize);
+}
+
 TEST(Resync, GoesNoFasterThanItsRate) {
   constexpr uint64_t kBlocks = 1500;
   ResyncOptions options;
