@@ -37,8 +37,7 @@ struct VolumeInfo {
   Position position;  // the last acknowledged entry
   size_t mounts = 0;  // clients connected
   size_t snapshots = 0;
-  uint64_t mapped_bytes = 0;  // of the current timeline, as far as the map knows without reading
-  std::string state;          // "online", or why not
+  std::string state;  // "online", or why not
   OnSetLoss on_set_loss = OnSetLoss::kContinue;
 };
 

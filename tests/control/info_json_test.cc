@@ -29,7 +29,6 @@ VolumeInfo Volume() {
   volume.position = {Generation(3), Seq(17)};
   volume.mounts = 2;
   volume.snapshots = 5;
-  volume.mapped_bytes = 4096;
   volume.state = "online";
   return volume;
 }
@@ -53,7 +52,7 @@ TEST(InfoJson, WritesAVolumeAsDocumented) {
             R"({"name":"db","id":7,"size_bytes":10737418240,"ack":"written",)"
             R"("on_set_loss":"continue","timeline":9,)"
             R"("created":"2026-09-21T14:13:20.5Z","position":"3.17","clients":2,"snapshots":5,)"
-            R"("mapped_bytes":4096,"state":"online","uris":["nbd://127.0.0.1:10809/db",)"
+            R"("state":"online","uris":["nbd://127.0.0.1:10809/db",)"
             R"("nbd+unix:///db?socket=/run/two%20fold/nbd.sock"]})");
 }
 

@@ -24,16 +24,14 @@ absl::Status PresentVolumeList(std::ostream& out, const std::string& body) {
   }
   Table table({{"NAME"},
                {"SIZE", Align::kRight},
-               {"MAPPED", Align::kRight},
                {"SNAPSHOTS", Align::kRight},
                {"CLIENTS", Align::kRight},
                {"ACK"},
                {"STATE"}});
   for (const control::VolumeAnswer& volume : volumes) {
     table.Add({volume.info.name, FormatSize(volume.info.size_bytes),
-               FormatSizeRounded(volume.info.mapped_bytes), absl::StrCat(volume.info.snapshots),
-               absl::StrCat(volume.info.mounts), AckModeName(volume.info.ack),
-               Printable(volume.info.state)});
+               absl::StrCat(volume.info.snapshots), absl::StrCat(volume.info.mounts),
+               AckModeName(volume.info.ack), Printable(volume.info.state)});
   }
   table.Print(out);
   return absl::OkStatus();
@@ -47,7 +45,6 @@ absl::Status PresentVolume(std::ostream& out, const std::string& body) {
       {{"name", info.name},
        {"state", Printable(info.state)},
        {"size", absl::StrCat(FormatSize(info.size_bytes), " (", info.size_bytes, " bytes)")},
-       {"mapped", FormatSizeRounded(info.mapped_bytes)},
        {"snapshots", absl::StrCat(info.snapshots)},
        {"clients", absl::StrCat(info.mounts)},
        {"ack", AckModeName(info.ack)},

@@ -56,7 +56,6 @@ json::object ToJson(const VolumeInfo& volume, const DaemonInfo& daemon) {
           {"position", FormatPosition(volume.position)},
           {"clients", volume.mounts},
           {"snapshots", volume.snapshots},
-          {"mapped_bytes", volume.mapped_bytes},
           {"state", volume.state},
           {"uris", Uris(daemon, volume.name)}};
 }
@@ -153,7 +152,6 @@ absl::Status FromJson(const json::value& value, VolumeAnswer& answer) {
   const std::string position = fields.String("position");
   volume.mounts = fields.Uint64("clients");
   volume.snapshots = fields.Uint64("snapshots");
-  volume.mapped_bytes = fields.Uint64("mapped_bytes");
   volume.state = fields.String("state");
   answer.uris = fields.Strings("uris");
   TF_RETURN_IF_ERROR(fields.status());
