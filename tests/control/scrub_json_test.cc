@@ -12,7 +12,8 @@ using ::testing::HasSubstr;
 
 ScrubStatus Example() {
   ScrubStatus status;
-  ScrubInfo& set = status.sets.emplace_back();
+  status.sets.resize(2);
+  ScrubInfo& set = status.sets[0];
   set.set = "a";
   set.state = "damaged";
   set.what = "segment 9";
@@ -32,7 +33,7 @@ ScrubStatus Example() {
   set.proof->healed_places = 6;
   set.proof->incarnation = Incarnation(8);
   set.proof_age_seconds = 9;
-  status.sets.emplace_back().set = "b";
+  status.sets[1].set = "b";
   CompareInfo& compare = status.compare;
   compare.state = "different";
   compare.started = set.started;
