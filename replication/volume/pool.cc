@@ -242,7 +242,7 @@ absl::StatusOr<std::unique_ptr<Mount>> Pool::OpenMount(const std::string& export
   if (state_->stopped) return absl::UnavailableError("the daemon is stopping");
   const size_t at = export_name.find('@');
   TF_ASSIGN_OR_RETURN(Volume* const volume, state_->FindVolume(export_name.substr(0, at)));
-  if (volume->admission_closed()) {
+  if (volume->admission_closed() && !state_->paused) {
     return absl::UnavailableError(
         absl::StrCat(volume->name(), " is just being changed; connect again"));
   }

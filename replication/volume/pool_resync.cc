@@ -29,10 +29,12 @@ class ClosedPool {
   ClosedPool& operator=(const ClosedPool&) = delete;
   ~ClosedPool() {
     for (Volume* volume : closed_) volume->OpenAdmission();
+    pool_->paused = false;
   }
 
   // The caller holds `admin`, so that volumes neither come nor go.
   Task<void> Close() {
+    pool_->paused = true;
     for (const auto& [id, volume] : pool_->volumes) {
       co_await volume->CloseAdmission();
       closed_.push_back(volume.get());

@@ -66,6 +66,9 @@ class PoolState {
   PoolScrub scrub{this};
   std::optional<SnapshotId> snapshot_in_deletion;
   AsyncMutex admin;  // one administrative call at a time
+  // Every volume's admission is closed for a moment in which nothing of it is changed: clients may
+  // come, and their requests wait.
+  bool paused = false;
   bool stopped = false;
   CancelSource stopping;
   AwaySets away;  // sets that are not in-sync

@@ -137,6 +137,21 @@ TEST_F(ReturnTest, ASetThatFailsAgainAndAgainIsTriedMoreAndMoreSeldom) {
   ExpectLevel('x');
 }
 
+// Requests wait for the moment of a join; nobody is turned away.
+TEST_F(ReturnTest, AClientThatComesWhileASetJoinsIsLetIn) {
+  ASSERT_TRUE(pool_.Run(pool_.pool().DetachSet("b")).ok());
+  Write('x');
+  ASSERT_TRUE(pool_.Run(pool_.pool().AttachSet("b")).ok());
+  int tries = 0;
+  while (pool_.pool().Info().state != "healthy" && ++tries < 1'000'000) {
+    const absl::StatusOr<std::unique_ptr<Mount>> mount = pool_.pool().OpenMount("vol");
+    ASSERT_TRUE(mount.ok()) << mount.status();
+    Pass(5'000);
+  }
+  EXPECT_GT(tries, 10);
+  ExpectLevel('x');
+}
+
 TEST_F(ReturnTest, AStoreThatAnotherHeadHadIsRefused) {
   ASSERT_TRUE(pool_.Run(pool_.pool().DetachSet("b")).ok());
   pool_.disks()[1].recorded.membership_version = 1000;
