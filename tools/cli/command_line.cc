@@ -245,8 +245,7 @@ class Grammar {
         ->type_name("SIZE");
     serve
         ->add_option("--resync-rate", resync_rate_,
-                     "What bringing a set level moves at most, a second. Default: no limit; it "
-                     "gives way to clients in any case")
+                     "What bringing a set level moves at most, a second. Default: no limit")
         ->type_name("SIZE");
     serve
         ->add_option("--log-level", serve_.log_level,
