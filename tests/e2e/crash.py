@@ -151,6 +151,9 @@ def main():
             writer = Writer(pool, model, generator)
             if number % 5 == 4:
                 pool.run("snapshot", "create", "vol@round-%d" % number)
+                # Two are enough to hold on to; with all of them the sets are full half-way.
+                if number > 10:
+                    pool.run("snapshot", "delete", "vol@round-%d" % (number - 10))
             writer.run_until(time.monotonic() + generator.uniform(0.02, 0.6))
             pool.kill()
             writer.collect()
