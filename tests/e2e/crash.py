@@ -10,34 +10,18 @@ after a crash must stay.
 """
 import os
 import random
-import struct
 import sys
 import time
 
 import nbd
 
-from common import Pool, check, fail
+from common import Pool, check
+from common_stamped import BLOCK, content, version_of
 
-BLOCK = 4096
 BLOCKS = 8192  # 32 MiB
 DEPTH = 48
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else int(os.environ.get("TWOFOLD_CRASH_ROUNDS", "50"))
 SEED = int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
-
-
-def content(block, version):
-    if version == 0:
-        return bytes(BLOCK)
-    return struct.pack("<QQ", block, version) * (BLOCK // 16)
-
-
-def version_of(block, data):
-    if data == bytes(BLOCK):
-        return 0
-    number, version = struct.unpack_from("<QQ", data)
-    if data != content(number, version) or number != block:
-        fail("block %d holds something that was never written there: %r..." % (block, data[:32]))
-    return version
 
 
 class Model:

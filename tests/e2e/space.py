@@ -11,37 +11,21 @@ them all that the volume does not show.
 """
 import os
 import random
-import struct
 import subprocess
 import sys
 import time
 
 import nbd
 
-from common import Pool, TWOFOLD, check, fail, wait_until
+from common import Pool, TWOFOLD, check, wait_until
+from common_stamped import BLOCK, content, version_of
 
-BLOCK = 4096
 BLOCKS = 3072  # 12 MiB
 STORE = 96 << 20
 DEPTH = 16
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else int(os.environ.get("TWOFOLD_SPACE_ROUNDS", "12"))
 SEED = int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
 TURNS = int(os.environ.get("TWOFOLD_SPACE_TURNS", "3"))  # times the store's size
-
-
-def content(block, version):
-    if version == 0:
-        return bytes(BLOCK)
-    return struct.pack("<QQ", block, version) * (BLOCK // 16)
-
-
-def version_of(block, data):
-    if data == bytes(BLOCK):
-        return 0
-    number, version = struct.unpack_from("<QQ", data)
-    if data != content(number, version) or number != block:
-        fail("block %d holds something that was never written there: %r..." % (block, data[:32]))
-    return version
 
 
 class Image:
