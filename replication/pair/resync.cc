@@ -19,10 +19,6 @@ namespace {
 constexpr size_t kTailStepBytes = size_t{4} << 20;
 constexpr int64_t kRateWindowNanos = 5 * kNanosPerSecond;
 constexpr int64_t kMaxRateStepNanos = 100 * kNanosPerMilli;
-constexpr int64_t kPauseNanos = 5 * kNanosPerMilli;
-// Clients that suffer all the time slow a resync down, they don't stop it: it is what protects them
-// against the next failure.
-constexpr int kMaxPauses = 20;
 
 constexpr int64_t kFirstBackoffNanos = 5 * kNanosPerSecond;
 constexpr unsigned kMaxBackoffDoublings = 6;  // over five minutes
@@ -263,11 +259,6 @@ Task<absl::StatusOr<Resync::Sent>> Resync::SendStream(VolumeId volume) {
 
 Task<absl::Status> Resync::Pace(uint64_t bytes) {
   const auto stopped = [] { return absl::UnavailableError("the resync was ended"); };
-  for (int i = 0; i < kMaxPauses && options_.foreground_suffers && options_.foreground_suffers();
-       ++i) {
-    const bool slept = co_await cancel_.SleepFor(kPauseNanos);
-    if (!slept) co_return stopped();
-  }
   if (cancel_.cancelled()) co_return stopped();
   // In short steps, since the rate may be changed meanwhile.
   while (PayDebt() > 0) {

@@ -16,7 +16,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -33,9 +32,7 @@
 namespace twofold {
 
 struct ResyncOptions {
-  uint64_t rate_bytes_per_second = 0;  // of payload; 0: as fast as foreground I/O leaves room for
-  // Whether clients' requests suffer now: then the resync pauses. May be empty.
-  std::function<bool()> foreground_suffers;
+  uint64_t rate_bytes_per_second = 0;  // of payload; 0: no limit, whatever clients do
 };
 
 // For status.
