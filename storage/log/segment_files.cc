@@ -145,7 +145,9 @@ Task<absl::StatusOr<SegmentIdentity>> SegmentFiles::ReadHeader(uint64_t slot, ui
   absl::Status read = co_await file.device->Read(file.handle, 0, absl::MakeConstSpan(&piece, 1));
   TF_CO_RETURN_IF_ERROR(read);
   absl::StatusOr<SegmentIdentity> identity = DecodeHeaderBlock(block.span());
-  if (!absl::IsDataLoss(identity.status()) || size_bytes != options_.segment_bytes) {
+  // Recycling overwrites the copy first: beside one that verifies also a block of zeros is damage.
+  if (identity.ok() || size_bytes != options_.segment_bytes) co_return identity;
+  if (!absl::IsDataLoss(identity.status()) && !absl::IsNotFound(identity.status())) {
     co_return identity;
   }
   read = co_await file.device->Read(file.handle, size_bytes - kBlockSize,
@@ -188,6 +190,21 @@ void SegmentFiles::SetDamaged(uint64_t slot, const absl::Status& why) {
   unknown_slots_.push_back(absl::StrCat(file.device->name(), "/", file.path));
   damage_.push_back(
       {SegmentNumber(), 0, absl::StrCat(unknown_slots_.back(), ": ", std::string(why.message()))});
+}
+
+std::vector<std::string> SegmentFiles::LostFiles() const {
+  std::vector<std::string> lost = unknown_slots_;
+  const auto lacks_header = [](const Slot& slot) {
+    return slot.state == State::kNotMade || slot.state == State::kBlank;
+  };
+  size_t made = slots_.size();
+  while (made > 0 && lacks_header(slots_[made - 1])) --made;
+  for (size_t slot = 0; slot < made; ++slot) {
+    if (!lacks_header(slots_[slot])) continue;
+    const SegmentFile& file = slots_[slot].file;
+    lost.push_back(absl::StrCat(file.device->name(), "/", file.path));
+  }
+  return lost;
 }
 
 const SegmentFile* SegmentFiles::Find(SegmentNumber segment) const {

@@ -69,6 +69,10 @@ class SegmentFiles {
   // Slots of which nobody knows what they hold.
   const std::vector<std::string>& unknown_slots() const { return unknown_slots_; }
 
+  // The files of the log that are gone, or of which nobody knows what they held. Slots are made in
+  // order, each before the next: one without a file or a header below one with a header lost it.
+  std::vector<std::string> LostFiles() const;
+
   // All segments but these are free.
   void Keep(const std::set<SegmentNumber>& in_use);
   // A segment in use becomes free.

@@ -25,6 +25,10 @@ class SegmentLog::Impl {
         recovery(std::make_unique<LogRecovery>(*files)),
         writer(*files, options) {}
 
+  std::vector<LoggedBatch> ToLogged(std::vector<DecodedBatch> batches) const;
+  Task<absl::StatusOr<bool>> EndsThere(SegmentReader* reader,
+                                       const std::vector<DecodedBatch>* batches);
+
   const Options options;
   const std::unique_ptr<SegmentFiles> files;
   std::unique_ptr<LogRecovery> recovery;  // until StartAppending
@@ -122,6 +126,16 @@ std::string SegmentLog::Locate(LogAddress address) const {
                       uint64_t{address.block} * kBlockSize);
 }
 
+std::vector<LoggedBatch> SegmentLog::Impl::ToLogged(std::vector<DecodedBatch> batches) const {
+  std::vector<LoggedBatch> logged;
+  logged.reserve(batches.size());
+  for (DecodedBatch& batch : batches) {
+    batch.batch.durable = batch.batch.start.batch <= writer.known_durable();
+    logged.push_back(std::move(batch.batch));
+  }
+  return logged;
+}
+
 Task<absl::StatusOr<std::vector<LoggedBatch>>> SegmentLog::ReadSegment(SegmentNumber segment) {
   absl::StatusOr<Records> records = co_await ReadRecords(segment);
   TF_CO_RETURN_IF_ERROR(records);
@@ -139,11 +153,7 @@ Task<absl::StatusOr<SegmentLog::Records>> SegmentLog::ReadRecords(SegmentNumber 
   records.complete = batches.ok();
   if (!batches.ok()) batches = co_await reader.ReadChain();
   TF_CO_RETURN_IF_ERROR(batches);
-  records.batches.reserve(batches->size());
-  for (DecodedBatch& batch : *batches) {
-    batch.batch.durable = batch.batch.start.batch <= impl_->writer.known_durable();
-    records.batches.push_back(std::move(batch.batch));
-  }
+  records.batches = impl_->ToLogged(*std::move(batches));
   co_return records;
 }
 
@@ -165,6 +175,60 @@ Task<absl::StatusOr<SegmentCheck>> SegmentLog::CheckSegment(SegmentNumber segmen
   }
   co_return co_await twofold::CheckSegment(std::move(to_check), std::move(before_read));
 }
+
+Task<absl::StatusOr<std::vector<LoggedBatch>>> SegmentLog::ReadWholeSegment(SegmentNumber segment) {
+  const SegmentFile* file = impl_->files->Find(segment);
+  if (file == nullptr) {
+    co_return absl::DataLossError(absl::StrCat("the log has no segment ", segment.value()));
+  }
+  SegmentReader reader(*file);
+  absl::StatusOr<std::vector<DecodedBatch>> batches = co_await reader.ReadCopies();
+  if (!absl::IsNotFound(batches.status())) {
+    TF_CO_RETURN_IF_ERROR(batches);
+    co_return impl_->ToLogged(*std::move(batches));
+  }
+  batches = co_await reader.ReadChain();
+  TF_CO_RETURN_IF_ERROR(batches);
+  // A chain that breaks in the middle has descriptors behind the break.
+  const uint32_t end = batches->empty() ? 1 : batches->back().batch.end.block;
+  absl::StatusOr<std::vector<DecodedBatch>> behind = co_await reader.Scan(end, file->blocks());
+  TF_CO_RETURN_IF_ERROR(behind);
+  if (!behind->empty()) {
+    co_return absl::DataLossError(
+        absl::StrCat(file->Describe(), ": the descriptor at block ", end,
+                     " is damaged, and so are the copies at the end of the segment"));
+  }
+  absl::StatusOr<bool> sure = co_await impl_->EndsThere(&reader, &*batches);
+  TF_CO_RETURN_IF_ERROR(sure);
+  if (!*sure) {
+    co_return absl::DataLossError(
+        absl::StrCat(file->Describe(),
+                     ": the copies of its descriptors are damaged, and whether any stood at "
+                     "block ",
+                     end, " can't be told"));
+  }
+  co_return impl_->ToLogged(*std::move(batches));
+}
+
+// Whether `batches`, read without the copies, are all of the segment: the log goes on behind them
+// in the next one, or the segment was on its way to be reused.
+Task<absl::StatusOr<bool>> SegmentLog::Impl::EndsThere(SegmentReader* reader,
+                                                       const std::vector<DecodedBatch>* batches) {
+  absl::StatusOr<bool> recycled = co_await reader->LastBlockIsZero();
+  TF_CO_RETURN_IF_ERROR(recycled);
+  if (*recycled) co_return true;
+  if (batches->empty()) co_return false;
+  for (SegmentNumber segment : files->Numbers()) {
+    if (segment <= reader->file().number()) continue;
+    SegmentReader next(*files->Find(segment));
+    absl::StatusOr<DecodedBatch> first = co_await next.ReadBatch(1);
+    if (first.ok()) co_return Continues(batches->back().batch.end, first->batch);
+    if (!absl::IsNotFound(first.status())) co_return first.status();
+  }
+  co_return false;
+}
+
+std::vector<std::string> SegmentLog::LostFiles() const { return impl_->files->LostFiles(); }
 
 void SegmentLog::SetCatalogue(CatalogueReference catalogue) {
   impl_->writer.SetCatalogue(catalogue);

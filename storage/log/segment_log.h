@@ -126,6 +126,12 @@ class SegmentLog {
   Task<absl::StatusOr<SegmentCheck>> CheckSegment(SegmentNumber segment, bool open,
                                                   std::vector<bool> needed, BeforeRead before_read);
 
+  // The same, for a rebuild of the map before appending: kDataLoss where it can't be sure that
+  // these are all. (One that is being recycled has lost its copies; nothing in it is needed.)
+  Task<absl::StatusOr<std::vector<LoggedBatch>>> ReadWholeSegment(SegmentNumber segment);
+  // Files that are gone or unreadable as a whole.
+  std::vector<std::string> LostFiles() const;
+
   // The newest complete catalogue starts there: the batches that follow say so (R17).
   void SetCatalogue(CatalogueReference catalogue);
 

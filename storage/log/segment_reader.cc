@@ -78,6 +78,14 @@ Task<absl::StatusOr<SealRecord>> SegmentReader::ReadTrailer() {
   co_return seal;
 }
 
+Task<absl::StatusOr<bool>> SegmentReader::LastBlockIsZero() {
+  AlignedBytes block(kBlockSize);
+  absl::Status read = co_await Read(file_.blocks() - 1, block.span());
+  TF_CO_RETURN_IF_ERROR(read);
+  co_return std::all_of(block.span().begin(), block.span().end(),
+                        [](std::byte byte) { return byte == std::byte{0}; });
+}
+
 Task<absl::StatusOr<std::vector<DecodedBatch>>> SegmentReader::ReadCopies() {
   absl::StatusOr<SealRecord> seal = co_await ReadTrailer();
   TF_CO_RETURN_IF_ERROR(seal);

@@ -30,6 +30,9 @@ class SegmentReader {
   // The used bytes of the descriptor that ReadBatch returned last; valid until the next call.
   absl::Span<const std::byte> last_descriptor() const { return last_descriptor_; }
 
+  // So it is from before the segment's first batch until it is sealed, and while it is recycled.
+  Task<absl::StatusOr<bool>> LastBlockIsZero();
+
   // kNotFound: not sealed, or damaged.
   Task<absl::StatusOr<SealRecord>> ReadTrailer();
   // All batches, from the copies at the end. kNotFound: not sealed, or damaged.

@@ -16,6 +16,8 @@ constexpr size_t kSegmentKeyBytes = 1 + 8;
 constexpr size_t kTombstoneKeyBytes = 1 + 8 + 16;
 constexpr size_t kJobKeyBytes = 1 + 8;
 constexpr size_t kLineageKeyBytes = 1 + 8;
+constexpr size_t kSortRunKeyBytes = 1 + 8 + 8 + 16 + 8 + 8;
+constexpr size_t kSortZeroKeyBytes = 1 + 8 + 8 + 16 + 8;
 
 class KeyWriter {
  public:
@@ -209,6 +211,48 @@ std::string EncodeLineageKey(TimelineId timeline) {
 absl::StatusOr<TimelineId> DecodeLineageKey(absl::string_view key) {
   if (!IsKey(key, Table::kLineage, kLineageKeyBytes)) return NotAKey("lineage", key);
   return TimelineId(AfterTable(key).ReadU64Be());
+}
+
+std::string EncodeSortRunKey(const SortRunKey& key) {
+  return KeyWriter(Table::kSortRun, kSortRunKeyBytes)
+      .Number(key.timeline.value())
+      .Number(key.chunk)
+      .Ascending(key.position)
+      .Number(key.place.segment.value())
+      .Number(key.place.block)
+      .Finish();
+}
+
+absl::StatusOr<SortRunKey> DecodeSortRunKey(absl::string_view key) {
+  if (!IsKey(key, Table::kSortRun, kSortRunKeyBytes)) return NotAKey("run to be sorted", key);
+  ByteReader reader = AfterTable(key);
+  SortRunKey decoded;
+  decoded.timeline = TimelineId(reader.ReadU64Be());
+  decoded.chunk = reader.ReadU64Be();
+  decoded.position = ReadAscending(reader);
+  decoded.place.segment = SegmentNumber(reader.ReadU64Be());
+  decoded.place.block = static_cast<uint32_t>(reader.ReadU64Be());
+  return decoded;
+}
+
+std::string EncodeSortZeroKey(const SortZeroKey& key) {
+  return KeyWriter(Table::kSortZero, kSortZeroKeyBytes)
+      .Number(key.timeline.value())
+      .Number(key.first.value())
+      .Ascending(key.position)
+      .Number(key.segment.value())
+      .Finish();
+}
+
+absl::StatusOr<SortZeroKey> DecodeSortZeroKey(absl::string_view key) {
+  if (!IsKey(key, Table::kSortZero, kSortZeroKeyBytes)) return NotAKey("zero to be sorted", key);
+  ByteReader reader = AfterTable(key);
+  SortZeroKey decoded;
+  decoded.timeline = TimelineId(reader.ReadU64Be());
+  decoded.first = BlockIndex(reader.ReadU64Be());
+  decoded.position = ReadAscending(reader);
+  decoded.segment = SegmentNumber(reader.ReadU64Be());
+  return decoded;
 }
 
 std::string EncodeJobKey(uint64_t number) {

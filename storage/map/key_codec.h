@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "storage/base/types.h"
+#include "storage/log/entry.h"
 
 namespace twofold {
 
@@ -24,9 +25,11 @@ enum class Table : char {
   kForwarding = 'F',  // segment -> where its blocks were moved (M16)
   kTombstone = 'Z',   // timeline, position -> range, segment, epoch (R38)
   kPartial =
-      'P',     // timeline, chunk, ~epoch -> packed runs, over a base that was not read yet (M10)
-  kJob = 'J',  // number -> reclaim job
-  kLineage = 'T',  // timeline -> how its chunks and its ancestors' go together (M8, M20)
+      'P',  // timeline, chunk, ~epoch -> packed runs, over a base that was not read yet (M10)
+  kJob = 'J',       // number -> reclaim job
+  kLineage = 'T',   // timeline -> how its chunks and its ancestors' go together (M8, M20)
+  kSortRun = 'R',   // timeline, chunk, position, segment, block -> one packed run (rebuild only)
+  kSortZero = 'Q',  // timeline, first block, position, segment -> range (rebuild only)
 };
 
 std::string MetaKey(absl::string_view name);
@@ -82,6 +85,28 @@ absl::StatusOr<TombstoneKey> DecodeTombstoneKey(absl::string_view key);
 
 std::string EncodeLineageKey(TimelineId timeline);
 absl::StatusOr<TimelineId> DecodeLineageKey(absl::string_view key);
+
+// While the map is made anew (map_rebuilder.h). A run of no blocks, at the first position, says
+// that an ancestor has something in the chunk.
+struct SortRunKey {
+  TimelineId timeline;
+  uint64_t chunk = 0;
+  Position position;
+  LogAddress place;
+  bool operator==(const SortRunKey&) const = default;
+};
+std::string EncodeSortRunKey(const SortRunKey& key);
+absl::StatusOr<SortRunKey> DecodeSortRunKey(absl::string_view key);
+
+struct SortZeroKey {
+  TimelineId timeline;
+  BlockIndex first;
+  Position position;
+  SegmentNumber segment;
+  bool operator==(const SortZeroKey&) const = default;
+};
+std::string EncodeSortZeroKey(const SortZeroKey& key);
+absl::StatusOr<SortZeroKey> DecodeSortZeroKey(absl::string_view key);
 
 std::string EncodeJobKey(uint64_t number);
 absl::StatusOr<uint64_t> DecodeJobKey(absl::string_view key);

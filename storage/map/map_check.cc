@@ -19,7 +19,7 @@ namespace {
 constexpr size_t kPage = 256;
 constexpr Table kTables[] = {Table::kChunk, Table::kVersion,    Table::kDead,      Table::kLive,
                              Table::kUsage, Table::kForwarding, Table::kTombstone, Table::kPartial,
-                             Table::kJob,   Table::kLineage};
+                             Table::kJob,   Table::kLineage,    Table::kSortRun,   Table::kSortZero};
 
 absl::Status CheckOne(Table table, const KeyValue& entry) {
   const std::string& value = entry.second;
@@ -61,6 +61,9 @@ absl::Status CheckOne(Table table, const KeyValue& entry) {
     case Table::kLineage:
       TF_RETURN_IF_ERROR(DecodeLineageKey(entry.first).status());
       return DecodeLineage(value).status();
+    case Table::kSortRun:
+    case Table::kSortZero:
+      return absl::DataLossError("what a rebuild sorts, in a map that is in use");
   }
   return absl::DataLossError("an unknown table");
 }

@@ -111,12 +111,16 @@ Task<absl::Status> Store::LoadProof() {
 // Logs the whole catalogue, so that the segments before it need not be kept for the catalogue
 // records in them (R17). In pieces: an entry has a bounded body.
 Task<absl::Status> Store::LogWholeCatalogue() {
-  if (!catalogue_changed_ && catalogue_segment_ == log_->end().segment) co_return absl::OkStatus();
+  if (!catalogue_changed_ && catalogue_begun_.segment == log_->end().segment) {
+    co_return absl::OkStatus();
+  }
   catalogue_changed_ = false;
   AttachState attach = attach_;
   absl::Status status = co_await AppendOwn(EntryKind::kMembership, EncodeMembership(attach));
   TF_CO_RETURN_IF_ERROR(status);
 
+  // No suspension from here to the first append: what the catalogue does not show is pending.
+  catalogue_pending_ = streams_.OldestPendingBatch();
   std::vector<Task<absl::Status>> appends;
   for (std::string& piece : EncodeCataloguePieces(catalogue_.Encode())) {
     appends.push_back(AppendOwn(EntryKind::kCatalogue, std::move(piece)));

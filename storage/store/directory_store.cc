@@ -6,10 +6,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "storage/base/log.h"
 #include "storage/base/prng.h"
 #include "storage/base/status_macros.h"
 #include "storage/io/uring_block_device.h"
 #include "storage/map/rocks_store.h"
+#include "storage/store/map_directory.h"
 
 namespace twofold {
 namespace {
@@ -78,11 +80,18 @@ Task<absl::Status> Format(const Devices& devices, Offload& offload, std::string 
   co_return absl::OkStatus();
 }
 
-}  // namespace
+// The map lies on the store's first disk, whatever the order on the command line (R40).
+Task<absl::StatusOr<std::string>> MapDirectoryOf(std::vector<BlockDevice*> devices) {
+  absl::StatusOr<Superblock> superblock = co_await ReadSuperblock(devices);
+  TF_CO_RETURN_IF_ERROR(superblock);
+  co_return absl::StrCat(devices[0]->name(), "/map");
+}
 
-Task<absl::StatusOr<std::unique_ptr<Store>>> OpenDirectoryStore(UringPoller& poller,
-                                                                Offload& offload,
-                                                                DirectoryStoreOptions options) {
+// `map_lost`: it failed because of the map.
+Task<absl::StatusOr<std::unique_ptr<Store>>> OpenOnce(UringPoller& poller, Offload& offload,
+                                                      DirectoryStoreOptions options,
+                                                      bool* map_lost) {
+  *map_lost = false;
   absl::StatusOr<Devices> devices = co_await OpenDevices(poller, offload, options.directories);
   TF_CO_RETURN_IF_ERROR(devices);
   StoreParts parts;
@@ -90,25 +99,67 @@ Task<absl::StatusOr<std::unique_ptr<Store>>> OpenDirectoryStore(UringPoller& pol
 
   std::string map_directory = options.map_directory;
   if (map_directory.empty()) {
-    // The map lies on the store's first disk, whatever the order on the command line (R40).
-    std::vector<BlockDevice*> ordered = Pointers(parts.devices);
-    absl::StatusOr<Superblock> superblock = co_await ReadSuperblock(ordered);
-    if (!superblock.ok()) {
+    absl::StatusOr<std::string> found = co_await MapDirectoryOf(Pointers(parts.devices));
+    if (!found.ok()) {
       for (auto& device : parts.devices) co_await device->Close();
-      co_return superblock.status();
+      co_return found.status();
     }
-    map_directory = absl::StrCat(ordered[0]->name(), "/map");
+    map_directory = *std::move(found);
   }
   RocksStore::Options rocks;
   rocks.mode = options.store.read_only ? RocksStore::Mode::kReadOnly : RocksStore::Mode::kOpen;
   absl::StatusOr<std::unique_ptr<RocksStore>> metadata =
       co_await RocksStore::Open(map_directory, rocks, &offload);
   if (!metadata.ok()) {
+    *map_lost = absl::IsNotFound(metadata.status()) || absl::IsDataLoss(metadata.status());
     for (auto& device : parts.devices) co_await device->Close();
     co_return metadata.status();
   }
   parts.metadata = *std::move(metadata);
-  co_return co_await Store::Open(std::move(parts), options.store);
+  absl::StatusOr<std::unique_ptr<Store>> store =
+      co_await Store::Open(std::move(parts), options.store);
+  *map_lost = IsMapDamage(store.status());
+  co_return store;
+}
+
+}  // namespace
+
+Task<absl::StatusOr<std::unique_ptr<Store>>> OpenDirectoryStore(UringPoller& poller,
+                                                                Offload& offload,
+                                                                DirectoryStoreOptions options) {
+  bool map_lost = false;
+  absl::StatusOr<std::unique_ptr<Store>> store =
+      co_await OpenOnce(poller, offload, options, &map_lost);
+  if (store.ok() || !map_lost) co_return store;
+  if (options.store.read_only) {
+    co_return Annotate(store.status(),
+                       "the map is lost or damaged; twofold inspect --rebuild-map makes it anew");
+  }
+  TF_LOG(WARNING) << store.status().message() << "; rebuilding the map from the log";
+  absl::Status rebuilt = co_await RebuildDirectoryMap(poller, offload, options);
+  TF_CO_RETURN_IF_ERROR(rebuilt);
+  TF_LOG(WARNING) << absl::StrJoin(options.directories, ",")
+                  << ": the map was rebuilt from the log";
+  co_return co_await OpenOnce(poller, offload, std::move(options), &map_lost);
+}
+
+Task<absl::Status> RebuildDirectoryMap(UringPoller& poller, Offload& offload,
+                                       DirectoryStoreOptions options) {
+  absl::StatusOr<Devices> devices = co_await OpenDevices(poller, offload, options.directories);
+  TF_CO_RETURN_IF_ERROR(devices);
+  absl::Status status;
+  std::string map_directory = options.map_directory;
+  if (map_directory.empty()) {
+    absl::StatusOr<std::string> found = co_await MapDirectoryOf(Pointers(*devices));
+    status = found.status();
+    if (found.ok()) map_directory = *std::move(found);
+  }
+  if (status.ok()) {
+    status = co_await RebuildMapDirectory(Pointers(*devices), &offload, map_directory,
+                                          options.store.on_rebuild);
+  }
+  for (auto& device : *devices) co_await device->Close();
+  co_return status;
 }
 
 Task<absl::Status> FormatDirectoryStore(UringPoller& poller, Offload& offload,

@@ -33,6 +33,11 @@ Task<absl::StatusOr<std::unique_ptr<Store>>> OpenDirectoryStore(UringPoller& pol
                                                                 Offload& offload,
                                                                 DirectoryStoreOptions options);
 
+// Rebuilds the map of a store that nobody has open from its log, whatever is there (M12).
+// OpenDirectoryStore does it by itself where the map does not open or verify. Errors: RebuildMap's.
+Task<absl::Status> RebuildDirectoryMap(UringPoller& poller, Offload& offload,
+                                       DirectoryStoreOptions options);
+
 // Makes an empty store. The directories exist and are empty (kAlreadyExists with what is there,
 // nothing is touched); `superblock` has pool_id, store_id, set_name, segment_bytes and
 // max_segments; disk ids are given here. A later error says what to empty. Segments are

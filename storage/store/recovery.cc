@@ -29,6 +29,11 @@
 #include "storage/store/store.h"
 
 namespace twofold {
+namespace {
+
+constexpr char kMapDamage[] = "twofold/map-damage";
+
+}  // namespace
 
 Task<absl::Status> FormatStore(std::vector<BlockDevice*> devices, Superblock superblock) {
   if (superblock.segment_bytes < kMinSegmentBytes || superblock.segment_bytes > kMaxSegmentBytes ||
@@ -45,12 +50,22 @@ Task<absl::Status> FormatStore(std::vector<BlockDevice*> devices, Superblock sup
   co_return co_await FormatSuperblock(std::move(devices), std::move(superblock));
 }
 
+bool IsMapDamage(const absl::Status& status) {
+  return !status.ok() && status.GetPayload(kMapDamage).has_value();
+}
+
 Task<absl::StatusOr<std::unique_ptr<Store>>> Store::Open(StoreParts parts, StoreOptions options) {
   std::unique_ptr<Store> store(new Store(std::move(parts), options));
   absl::Status status = co_await store->Recover();
   if (!status.ok()) {
     co_await store->Stop();
-    co_return Annotate(status, store->place_);
+    absl::Status annotated = Annotate(status, store->place_);
+    // With every file of the log there, a map that does not go with it is an old one.
+    const bool stale = store->log_ != nullptr && store->log_->LostFiles().empty();
+    if (absl::IsDataLoss(status) && (!store->map_loaded_ || stale)) {
+      annotated.SetPayload(kMapDamage, absl::Cord("damaged"));
+    }
+    co_return annotated;
   }
   co_return store;
 }
@@ -69,9 +84,13 @@ Task<absl::Status> Store::Recover() {
     superblock_ = *std::move(superblock);
   }
 
+  map_loaded_ = false;
   absl::Status status = co_await LoadCheckpoint();
   TF_CO_RETURN_IF_ERROR(status);
+  map_loaded_ = true;
   status = co_await OpenLog();
+  TF_CO_RETURN_IF_ERROR(status);
+  status = co_await RebuildLostMap();
   TF_CO_RETURN_IF_ERROR(status);
   status = co_await ReplayLog();
   TF_CO_RETURN_IF_ERROR(status);
@@ -118,6 +137,7 @@ Task<absl::Status> Store::LoadCheckpoint() {
   attach_ = last_checkpoint_.attach;
   fence_ = attach_.sealed;
   catalogue_segment_ = last_checkpoint_.catalogue_segment;
+  membership_segment_ = last_checkpoint_.replay_from.segment;
 
   bytes = co_await parts_.metadata->Get(MetaKey(kCatalogueName));
   TF_CO_RETURN_IF_ERROR(bytes);
@@ -155,12 +175,28 @@ Task<absl::Status> Store::OpenLog() {
   co_return absl::OkStatus();
 }
 
+// A map without a checkpoint, over a log that isn't empty, was lost (M12).
+Task<absl::Status> Store::RebuildLostMap() {
+  if (last_checkpoint_.number != 0 || log_->Segments().empty()) co_return absl::OkStatus();
+  if (options_.read_only) {
+    co_return absl::FailedPreconditionError(
+        "its map is lost or empty: serving rebuilds it from the log, and so does twofold inspect "
+        "DIR --rebuild-map");
+  }
+  absl::StatusOr<bool> rebuilt =
+      co_await RebuildMap(log_.get(), &superblock_, parts_.metadata.get(), options_.on_rebuild);
+  TF_CO_RETURN_IF_ERROR(rebuilt);
+  if (!*rebuilt) co_return absl::OkStatus();
+  TF_LOG(WARNING) << place_ << ": the map was lost; it was rebuilt from the log";
+  co_return co_await LoadCheckpoint();
+}
+
 Task<absl::Status> Store::ReplayLog() {
   const std::vector<SegmentNumber> present = log_->Segments();
   if (last_checkpoint_.number == 0 && !present.empty() && present.front() != SegmentNumber(1)) {
     co_return absl::DataLossError(absl::StrCat(
         "its map/ is missing or empty, and the log goes back to segment ", present.front().value(),
-        " only, not to its beginning: put the directory map/ of this store back"));
+        " only, not to its beginning, and holds no catalogue: fill this set again from the other"));
   }
   TF_CO_RETURN_IF_ERROR(ReconcileSegments(present));
 

@@ -211,12 +211,24 @@ absl::Status Store::NoteOwnRecord(const LoggedBatch::Item& item, const LogPositi
         return absl::OkStatus();
       }
       attach_ = std::move(state);
+      membership_segment_ = batch.segment;
       return absl::OkStatus();
     }
     case EntryKind::kCatalogue: {
       TF_ASSIGN_OR_RETURN(const CataloguePiece piece, DecodeCataloguePiece(entry.body));
-      if (piece.index == 0) catalogue_begun_ = batch.segment;
-      if (piece.index + 1 == piece.count) catalogue_segment_ = catalogue_begun_;
+      if (piece.index == 0) {
+        // What was pending then nobody knows any more; it was behind where the replay began.
+        if (!appending_) catalogue_pending_ = last_checkpoint_.replay_from;
+        catalogue_begun_ = {batch.segment, batch.batch};
+        catalogue_begun_needs_ = std::min(batch.segment, membership_segment_);
+        if (catalogue_pending_.has_value()) {
+          catalogue_begun_needs_ = std::min(catalogue_begun_needs_, catalogue_pending_->segment);
+        }
+      }
+      if (piece.index + 1 == piece.count) {
+        catalogue_segment_ = catalogue_begun_needs_;
+        log_->SetCatalogue(catalogue_begun_);
+      }
       return absl::OkStatus();
     }
     case EntryKind::kMoved:

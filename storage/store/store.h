@@ -41,6 +41,7 @@
 #include "storage/store/cleaner.h"
 #include "storage/store/damage_list.h"
 #include "storage/store/proof_record.h"
+#include "storage/store/rebuild.h"
 #include "storage/store/room.h"
 #include "storage/store/streams.h"
 #include "storage/store/tail_entry.h"
@@ -59,6 +60,7 @@ struct StoreOptions {
   size_t map_cache_bytes = 0;  // 0: kDefaultMapCacheBytes
   // For `inspect`: changes nothing on disk; only reads work.
   bool read_only = false;
+  OnRebuildProgress on_rebuild;  // told how a rebuild of the map goes on; may be empty
   // Entries and log bytes after which a checkpoint is due; 0: kCheckpointEntries, kCheckpointBytes,
   // less on small stores (M9).
   uint64_t checkpoint_entries = 0;
@@ -69,6 +71,9 @@ struct StoreOptions {
 // Makes an empty store in directories that hold none (kAlreadyExists otherwise). The metadata store
 // of a new store is empty too. Durable when it returns OK.
 Task<absl::Status> FormatStore(std::vector<BlockDevice*> devices, Superblock superblock);
+
+// Whether opening a store failed because of its map, which can be rebuilt from the log (M12).
+bool IsMapDamage(const absl::Status& status);
 
 class Store {
  public:
@@ -238,6 +243,7 @@ class Store {
   Task<absl::Status> LoadCheckpoint();
   Task<absl::Status> OpenLog();
   Task<absl::Status> ReplayLog();
+  Task<absl::Status> RebuildLostMap();
   absl::Status ReconcileSegments(const std::vector<SegmentNumber>& present);
   absl::Status TakeReplayed(const LoggedBatch& batch);
   void ForgetSegmentsBeyond(SegmentNumber last);
@@ -369,6 +375,7 @@ class Store {
   Generation
       fence_;  // lower generations are refused; ahead of attach_.sealed while a seal is under way
   bool appending_ = false;
+  bool map_loaded_ = true;  // false while opening reads the map
   absl::Status failed_;
   bool files_gone_ = false;
   uint64_t bad_blocks_seen_ = 0;
@@ -383,10 +390,18 @@ class Store {
   Catalogue checkpoint_catalogue_;
   AsyncMutex checkpoint_mutex_;
   std::vector<SegmentNumber> released_;  // since the last one: their rows go with the next
-  SegmentNumber catalogue_segment_;      // of the newest complete catalogue in the log
-  SegmentNumber catalogue_begun_;        // of the newest one, complete or not
-  bool catalogue_changed_ = true;        // since it was written
-  bool short_behind_tail_ = false;       // a checkpoint is due once nothing is pending
+  // Segments from there on hold the newest complete catalogue of the log, the membership before it,
+  // and every entry that was not committed when it was written: with it they are the catalogue
+  // (R17).
+  SegmentNumber catalogue_segment_;
+  bool catalogue_changed_ = true;     // since it was written
+  bool short_behind_tail_ = false;    // a checkpoint is due once nothing is pending
+  SegmentNumber membership_segment_;  // of the newest membership record
+  // The oldest entry that was not committed when the catalogue that is being logged was made.
+  std::optional<LogPosition> catalogue_pending_;
+  // The newest catalogue in the log, complete or not: where it begins, and what it needs.
+  CatalogueReference catalogue_begun_;
+  SegmentNumber catalogue_begun_needs_;
   uint64_t entries_since_checkpoint_ = 0;
   uint64_t blocks_since_checkpoint_ = 0;
 

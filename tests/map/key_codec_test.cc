@@ -123,6 +123,31 @@ TEST(KeyCodec, RoundTripsEveryKey) {
   }
 }
 
+TEST(KeyCodec, OrdersWhatIsSortedByChunkPositionAndPlaceM4) {
+  const auto key = [](uint64_t chunk, uint64_t seq, uint64_t segment, uint32_t block) {
+    return EncodeSortRunKey({.timeline = TimelineId(7),
+                             .chunk = chunk,
+                             .position = {Generation(3), Seq(seq)},
+                             .place = {SegmentNumber(segment), block}});
+  };
+  EXPECT_LT(key(1, 9, 9, 9), key(2, 1, 1, 1));
+  EXPECT_LT(key(1, 1, 9, 9), key(1, 2, 1, 1));
+  EXPECT_LT(key(1, 1, 1, 9), key(1, 1, 2, 1));
+  EXPECT_LT(key(1, 1, 1, 1), key(1, 1, 1, 2));
+  const SortRunKey run{.timeline = TimelineId(7),
+                       .chunk = 1 << 20,
+                       .position = {Generation(3), Seq(300)},
+                       .place = {SegmentNumber(1000), 77}};
+  EXPECT_EQ(*DecodeSortRunKey(EncodeSortRunKey(run)), run);
+  const SortZeroKey zero{.timeline = TimelineId(7),
+                         .first = BlockIndex(1 << 20),
+                         .position = {Generation(3), Seq(300)},
+                         .segment = SegmentNumber(1000)};
+  EXPECT_EQ(*DecodeSortZeroKey(EncodeSortZeroKey(zero)), zero);
+  EXPECT_FALSE(DecodeSortRunKey(EncodeSortZeroKey(zero)).ok());
+  EXPECT_FALSE(DecodeSortZeroKey(EncodeSortRunKey(run)).ok());
+}
+
 TEST(KeyCodec, HasTheGoldenBytes) {
   const ChunkKey chunk{TimelineId(0x0102), 0x030405, {Generation(6), Seq(0x0708)}};
   EXPECT_EQ(EncodeChunkKey(chunk), Golden("map/chunk_key.hex"));

@@ -183,6 +183,13 @@ void SimMetadataDisk::Crash() {
   ++boot_;
 }
 
+void SimMetadataDisk::Lose() {
+  TF_CHECK(!open_);
+  contents_.clear();
+  damaged_.clear();
+  undo_.clear();
+}
+
 void SimMetadataDisk::Damage(const std::string& key) {
   TF_CHECK(contents_.contains(key));
   damaged_.insert(key);

@@ -46,6 +46,9 @@ class SimMetadataDisk {
   // be awaited to their end, as ever.
   void Crash();
 
+  // Everything that is stored is gone, as if somebody had removed its directory. None may be open.
+  void Lose();
+
   // Faults, which stay until they happen or are healed.
   void Damage(const std::string& key);
   void FailNextCommit(absl::Status error);  // and every later one, until the next Open

@@ -54,12 +54,16 @@ struct Probes {
   uint64_t flattened = 0;
   uint64_t folded = 0;
   uint64_t changed_timelines_in_a_life_that_crashed = 0;
+  uint64_t rebuilt = 0;
+  uint64_t rebuilds_cut_short = 0;
 };
 
 class World {
  public:
-  World(uint64_t seed, Probes* probes)
+  // `lose_maps`: now and then the map is gone, and is rebuilt from the log (M12).
+  World(uint64_t seed, Probes* probes, bool lose_maps = false)
       : probes_(*probes),
+        lose_maps_(lose_maps),
         random_(seed),
         poller_(seed),
         executor_(poller_),
@@ -90,9 +94,16 @@ class World {
     cleaned_ = false;
     clean_often_ = random_.OneIn(2);
     durability_ = random_.OneIn(3) ? Durability::kWritten : Durability::kDurable;
-    scrub_often_ = random_.OneIn(2);
     rolls_back_often_ = random_.OneIn(3);
     max_depth_ = random_.OneIn(2) ? kMaxLineageDepth : static_cast<uint32_t>(random_.Uniform(3));
+    // With a lost map a segment may be taken back that was on its way to be reused, and has lost
+    // its copies already: a scrub says so, rightly.
+    scrub_often_ = !lose_maps_ && random_.OneIn(2);
+    if (lose_maps_ && random_.OneIn(2)) {
+      metadata_.Lose();
+      ++probes_.rebuilt;
+      if (random_.OneIn(4)) co_await CrashWhileOpening();
+    }
     const bool opened = co_await Open(/*read_only=*/false);
     if (opened) {
       co_await Attach();
@@ -115,6 +126,33 @@ class World {
     store_.reset();
   }
 
+  // A rebuild that does not come to its end starts over.
+  Task<void> CrashWhileOpening() {
+    TaskScope scope;
+    scope.Spawn(CrashAfter(static_cast<int64_t>(random_.Uniform(20 * kNanosPerMilli))));
+    may_fail_ = true;
+    const bool opened = co_await Open(/*read_only=*/false);
+    if (!opened) ++probes_.rebuilds_cut_short;
+    co_await scope.Join();
+    may_fail_ = false;
+    co_await Close();
+    dying_ = false;
+  }
+
+  // Before anybody has looked at what the crash before has left. What was only written, and
+  // outlived the process, a loss of power may still take until opening has synced it (R13).
+  Task<void> CrashAfter(int64_t delay_ns) {
+    co_await poller_.Delay(delay_ns);
+    bool only_written = false;
+    for (const auto& [volume, sent] : sent_) {
+      for (const auto& one : sent) only_written = only_written || one->written;
+    }
+    dying_ = true;
+    const bool power = !only_written && random_.OneIn(2);
+    disk_.Crash(power ? sim::CrashKind::kPower : sim::CrashKind::kProcess, random_);
+    metadata_.Crash();
+  }
+
   // What `twofold inspect --verify` does, right after the crash: the copy is whole by itself (P9).
   Task<void> Inspect() {
     const bool opened = co_await Open(/*read_only=*/true);
@@ -126,7 +164,7 @@ class World {
     StoreOptions options = sim::RandomStoreOptions(random_, read_only);
     options.max_lineage_depth = max_depth_;
     auto store = co_await sim::OpenStoreOn(&poller_, &disk_, &metadata_, options);
-    EXPECT_TRUE(store.ok()) << store.status();
+    EXPECT_TRUE(store.ok() || may_fail_) << store.status();
     if (!store.ok()) co_return false;
     store_ = *std::move(store);
     co_return true;
@@ -228,7 +266,7 @@ class World {
       co_return;
     }
     co_await CheckEverything();
-    if (!::testing::Test::HasFailure()) co_await FlipAndFind();
+    if (!lose_maps_ && !::testing::Test::HasFailure()) co_await FlipAndFind();
   }
 
   // While everything else goes on, a store that nothing was done to is whole.
@@ -560,6 +598,8 @@ class World {
   }
 
   Probes& probes_;
+  const bool lose_maps_;
+  bool may_fail_ = false;
   Prng random_;
   sim::SimPoller poller_;
   Executor executor_;
@@ -606,6 +646,23 @@ TEST(StoreCrash, KeepsEveryAcknowledgedEntryAndEverySnapshot) {
   EXPECT_GT(probes.flattened, count / 2);
   EXPECT_GT(probes.folded, count / 4);
   EXPECT_GT(probes.changed_timelines_in_a_life_that_crashed, count / 10);
+}
+
+TEST(StoreCrash, RebuildsALostMapFromTheLog) {
+  SetLogLevel(LogLevel::kError);
+  const uint64_t first = sim::FromEnvironment("TWOFOLD_SEED", 1);
+  const uint64_t count = sim::FromEnvironment("TWOFOLD_SEEDS", 200);
+  Probes probes;
+  for (uint64_t seed = first; seed < first + count && !HasFailure(); ++seed) {
+    SCOPED_TRACE(absl::StrCat("TWOFOLD_SEED=", seed, " TWOFOLD_SEEDS=1"));
+    World(seed, &probes, /*lose_maps=*/true).Run(6);
+  }
+  if (count < 100) return;
+  EXPECT_GT(probes.rebuilt, count);
+  EXPECT_GT(probes.rebuilds_cut_short, count / 10);
+  EXPECT_GT(probes.moved_blocks, count);
+  EXPECT_GT(probes.flattened, count / 2);
+  EXPECT_GT(probes.folded, count / 4);
 }
 
 }  // namespace

@@ -511,6 +511,7 @@ class Grammar {
                   InspectCommand command{.directories = names_};
                   if (verify_) command.mode = InspectCommand::Mode::kVerify;
                   if (dump_) command.mode = InspectCommand::Mode::kDump;
+                  if (rebuild_map_) command.mode = InspectCommand::Mode::kRebuildMap;
                   return command;
                 });
     inspect->add_option("DIR", names_, "All the directories of one set")->required();
@@ -518,8 +519,15 @@ class Grammar {
         "--verify", verify_,
         "Read every block and check it; recount the space. Prints a digest of each volume and "
         "snapshot, by which two sets can be compared");
-    inspect->add_flag("--dump", dump_, "Print every structure on disk, a line each")
-        ->excludes(verify);
+    CLI::Option* dump =
+        inspect->add_flag("--dump", dump_, "Print every structure on disk, a line each")
+            ->excludes(verify);
+    inspect
+        ->add_flag("--rebuild-map", rebuild_map_,
+                   "Make the set's map anew from its log. Serving does it by itself where the map "
+                   "is lost or does not open")
+        ->excludes(verify)
+        ->excludes(dump);
   }
 
   CLI::App app_;
@@ -534,6 +542,7 @@ class Grammar {
   bool background_ = false;
   bool stop_ = false;
   std::string rate_;
+  bool rebuild_map_ = false;
   std::string control_;
   std::string name_;
   std::string size_;

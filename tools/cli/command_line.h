@@ -28,7 +28,7 @@ struct ServeCommand {
 };
 
 struct InspectCommand {
-  enum class Mode { kSummary, kVerify, kDump } mode = Mode::kSummary;
+  enum class Mode { kSummary, kVerify, kDump, kRebuildMap } mode = Mode::kSummary;
   std::vector<std::string> directories;  // of one store
 };
 

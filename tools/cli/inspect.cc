@@ -228,10 +228,34 @@ Task<absl::Status> Dump(Store* store, Console* console) {
   co_return co_await DumpStore(*store, on_line);
 }
 
+// ---- Rebuild ----
+
+Task<absl::Status> Rebuild(UringPoller* poller, Offload* offload, InspectCommand inspect,
+                           Console* console) {
+  Progress progress(*console);
+  DirectoryStoreOptions options;
+  options.directories = inspect.directories;
+  options.store.on_rebuild = [&progress](const RebuildProgress& now) {
+    progress.Update(now.what, now.done, now.total, false);
+  };
+  absl::Status status = co_await RebuildDirectoryMap(*poller, *offload, std::move(options));
+  TF_CO_RETURN_IF_ERROR(status);
+  progress.Clear();
+  if (console->json) {
+    console->out << json::serialize(json::object{{"rebuilt", true}}) << "\n";
+  } else {
+    console->out << "the map was rebuilt from the log; check it with --verify\n";
+  }
+  co_return absl::OkStatus();
+}
+
 // ---- All ----
 
 Task<absl::Status> InspectStore(UringPoller* poller, Offload* offload, InspectCommand inspect,
                                 Console* console) {
+  if (inspect.mode == InspectCommand::Mode::kRebuildMap) {
+    co_return co_await Rebuild(poller, offload, std::move(inspect), console);
+  }
   DirectoryStoreOptions options;
   options.directories = inspect.directories;
   options.store.read_only = true;
@@ -253,6 +277,8 @@ Task<absl::Status> InspectStore(UringPoller* poller, Offload* offload, InspectCo
     case InspectCommand::Mode::kDump:
       status = co_await Dump(store->get(), console);
       break;
+    case InspectCommand::Mode::kRebuildMap:
+      break;  // Above.
   }
   co_await (*store)->Stop();
   console->out.flush();
