@@ -70,6 +70,16 @@ class LocalReplica final : public Replica {
                                                  std::vector<Run> runs) override {
     return store_->Lacking(timeline, std::move(runs));
   }
+  Position zeros_uncertain_up_to(VolumeId volume) const override {
+    return store_->zeros_uncertain_up_to(volume);
+  }
+  Task<absl::StatusOr<std::vector<BlockExtent>>> StatusOfSpan(ResyncSpan span,
+                                                              BlockRange range) override {
+    return store_->StatusOfSpan(span, range);
+  }
+  Task<absl::StatusOr<ShownPage>> ReadShown(TimelineId timeline, BlockIndex from) override {
+    return store_->ReadShown(timeline, from);
+  }
   Task<absl::Status> Fill(Generation generation, TimelineId timeline, std::vector<Run> runs,
                           absl::Span<const std::byte> payload) override {
     return store_->Fill(generation, timeline, std::move(runs), payload);

@@ -35,6 +35,15 @@ Task<absl::StatusOr<std::vector<Run>>> Replica::Lacking(TimelineId /*timeline*/,
   co_return Unsupported();
 }
 
+Task<absl::StatusOr<std::vector<BlockExtent>>> Replica::StatusOfSpan(ResyncSpan /*span*/,
+                                                                     BlockRange /*range*/) {
+  co_return Unsupported();
+}
+
+Task<absl::StatusOr<ShownPage>> Replica::ReadShown(TimelineId /*timeline*/, BlockIndex /*from*/) {
+  co_return Unsupported();
+}
+
 Task<absl::Status> Replica::Fill(Generation /*generation*/, TimelineId /*timeline*/,
                                  std::vector<Run> /*runs*/,
                                  absl::Span<const std::byte> /*payload*/) {

@@ -139,6 +139,14 @@ class Replica {
   // A page of the runs that `span` consists of, chunk by chunk; data by their checksums alone.
   // `from`: empty, or `next` of the page before.
   virtual Task<absl::StatusOr<ResyncPage>> ReadSpan(ResyncSpan span, std::string from);
+  // Up to where this replica may show unmapped blocks without saying since when they are zero: its
+  // map was made from its log, which no longer had what was below them (M12). A target that ends
+  // before that is told by what the ends of spans show (R19).
+  virtual Position zeros_uncertain_up_to(VolumeId /*volume*/) const { return kFirstPosition; }
+  // Which blocks of `range`, of one chunk, the end of `span` shows as data, in order, covering it.
+  // Where another timeline has taken the span's over: which ones it shows of it, or itself.
+  virtual Task<absl::StatusOr<std::vector<BlockExtent>>> StatusOfSpan(ResyncSpan span,
+                                                                      BlockRange range);
 
   // As the target. Gives up what is logged of every volume and not committed (R3). Durable.
   virtual Task<absl::Status> VoidTails(Generation generation);
@@ -150,6 +158,8 @@ class Replica {
   // Of `runs`, which belong to `timeline`, the parts that it does not have yet.
   virtual Task<absl::StatusOr<std::vector<Run>>> Lacking(TimelineId timeline,
                                                          std::vector<Run> runs);
+  // A page of the blocks that it shows as data in `timeline`, from `from` on.
+  virtual Task<absl::StatusOr<ShownPage>> ReadShown(TimelineId timeline, BlockIndex from);
   // Logs runs of the span that is to be filled next, the blocks of data one after the other in
   // `payload` (at most kMaxEntryBlocks), and puts them into the map. Waits for room:
   // kResourceExhausted when full. Durable with the next EndSpan.

@@ -1,7 +1,9 @@
 #include "replication/pair/resync.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "storage/base/limits.h"
@@ -142,6 +144,14 @@ Task<absl::Status> Resync::FillTo(Catalogue goal) {
         volume == described.volumes().end() ? 0 : volume->second.size_bytes / kBlockSize;
     status = co_await FillSpan(span, blocks);
     TF_CO_RETURN_IF_ERROR(status);
+    if (span.after < source_->zeros_uncertain_up_to(timeline.volume)) {
+      const auto stream = described.streams().find(timeline.volume);
+      const std::optional<Position> newest =
+          NewestShown(span.as_of, stream == described.streams().end() ? std::vector<Position>()
+                                                                      : stream->second.generations);
+      if (newest.has_value()) status = co_await FillUncertainZeros(span, *newest);
+      TF_CO_RETURN_IF_ERROR(status);
+    }
     status = co_await target_->EndSpan(generation_, span);
     TF_CO_RETURN_IF_ERROR(status);
     filled_ += static_cast<double>(Length(span));
@@ -180,6 +190,32 @@ Task<absl::Status> Resync::FillSpan(ResyncSpan span, uint64_t volume_blocks) {
     }
     Estimate(within * static_cast<double>(Length(span)));
   } while (!from.empty());
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> Resync::FillUncertainZeros(ResyncSpan span, Position newest) {
+  std::optional<BlockIndex> from = BlockIndex(0);
+  while (from.has_value()) {
+    absl::StatusOr<ShownPage> page = co_await target_->ReadShown(span.timeline, *from);
+    TF_CO_RETURN_IF_ERROR(page);
+    if (cancel_.cancelled()) co_return absl::UnavailableError("the resync was ended");
+    from = page->next;
+    std::vector<Run> zeros;
+    for (const BlockRange& range : page->data) {
+      absl::StatusOr<std::vector<BlockExtent>> extents =
+          co_await source_->StatusOfSpan(span, range);
+      TF_CO_RETURN_IF_ERROR(extents);
+      for (const BlockExtent& extent : *extents) {
+        if (extent.data) continue;
+        zeros.push_back({extent.range, RunKind::kZero, newest, {}, {}});
+      }
+    }
+    // As when blocks are read: exact only while the pin held.
+    TF_CO_RETURN_IF_ERROR(source_->resync_pin());
+    if (zeros.empty()) continue;
+    absl::Status status = co_await target_->Fill(generation_, span.timeline, std::move(zeros), {});
+    TF_CO_RETURN_IF_ERROR(status);
+  }
   co_return absl::OkStatus();
 }
 

@@ -102,6 +102,9 @@ class Resync {
 
   // `volume_blocks`: of its volume, 0: unknown; for the estimate.
   Task<absl::Status> FillSpan(ResyncSpan span, uint64_t volume_blocks);
+  // R19, where the source's map does not say of all blocks since when they are zero: what the
+  // target shows as data and the end of the span does not becomes zero.
+  Task<absl::Status> FillUncertainZeros(ResyncSpan span, Position newest);
   // `shown`: where the source shows the runs.
   Task<absl::Status> FillPiece(ResyncSpan span, ResyncSpan shown, std::vector<Run> runs,
                                AlignedBytes* buffer);

@@ -338,6 +338,12 @@ bool ExtentMap::has_tombstones_before_points() const {
 Task<absl::StatusOr<ResyncPage>> ExtentMap::ReadSpan(ResyncSpan span, std::string from) {
   return impl_->ReadSpan(span, std::move(from));
 }
+ResyncSpan ExtentMap::WhereShown(const ResyncSpan& span, BlockIndex block) const {
+  return impl_->WhereShown(span, block);
+}
+Task<absl::StatusOr<ShownPage>> ExtentMap::ReadShown(TimelineId timeline, BlockIndex from) {
+  return impl_->ReadShown(timeline, from);
+}
 bool ExtentMap::has_reclaim_work() { return impl_->has_reclaim_work(); }
 Task<absl::Status> ExtentMap::ReclaimStep() { return impl_->ReclaimStep(); }
 uint64_t ExtentMap::reclaim_jobs() { return impl_->reclaim_jobs(); }

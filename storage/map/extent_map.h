@@ -115,6 +115,9 @@ class ExtentMap {
   // span's end became a retained point, when has_tombstones_before_points was false, and reclaim
   // is held since before. Pages of a bounded number of chunks, each chunk once.
   Task<absl::StatusOr<ResyncPage>> ReadSpan(ResyncSpan span, std::string from);
+  // The timeline and point that show what is left of the end of `span` in the chunk of `block`: its
+  // own, or the oldest state of who has taken the timeline over. While reclaim is held.
+  ResyncSpan WhereShown(const ResyncSpan& span, BlockIndex block) const;
 
   // What the map's last checkpoint says of a segment: the runs that lie in it now, cut to that, and
   // the zero runs whose record stands there. `timeline`: in whose chunks or trims a run was found;
@@ -129,6 +132,10 @@ class ExtentMap {
     std::string next;  // where the next page begins; empty: this was the last one
   };
   Task<absl::StatusOr<ReferencePage>> ReadReferences(SegmentNumber segment, std::string from);
+
+  // A page of what `timeline` shows as data now, from `from` on; chunks that neither it nor an
+  // ancestor has cost nothing.
+  Task<absl::StatusOr<ShownPage>> ReadShown(TimelineId timeline, BlockIndex from);
 
   // A reference pass (M16) makes every chunk version say where its blocks lie now, so that
   // forwarding entries that are older than the pass can go. Steps read some versions each; what

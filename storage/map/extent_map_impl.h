@@ -69,6 +69,8 @@ class ExtentMap::Impl {
   void HoldReclaim(bool hold) { reclaim_held_ = hold; }
   bool has_tombstones_before_points() const;
   Task<absl::StatusOr<ResyncPage>> ReadSpan(ResyncSpan span, std::string from);
+  ResyncSpan WhereShown(const ResyncSpan& span, BlockIndex block) const;
+  Task<absl::StatusOr<ShownPage>> ReadShown(TimelineId timeline, BlockIndex from);
   bool has_reclaim_work();
   Task<absl::Status> ReclaimStep();
   uint64_t reclaim_jobs();
@@ -205,15 +207,16 @@ class ExtentMap::Impl {
   void FreezeLineages(MetadataBatch* batch);
   void FreezeLineagesDone();
 
-  // ---- Spans of a resync (extent_map_resync.cc)
-  // -------------------------------------------------- Where what a span shows of its timeline is
-  // to be found.
+  // ---- Spans of a resync (extent_map_resync.cc) -------------------------------------------------
+  // Where what a span shows of its timeline is to be found.
   struct SpanPart {
     TimelineId timeline;
     Position as_of;
     uint64_t end_chunk = 0;
   };
   std::vector<SpanPart> PartsOf(const ResyncSpan& span) const;
+  // The first chunk from `from` on of which the timeline or an ancestor says something.
+  Task<absl::StatusOr<std::optional<uint64_t>>> NextOfLayers(TimelineId timeline, uint64_t from);
 
   // ---- Reclaim (extent_map_reclaim.cc) ----------------------------------------------------------
   struct PendingJob {

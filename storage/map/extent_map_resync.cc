@@ -99,7 +99,47 @@ std::vector<ExtentMap::Impl::SpanPart> ExtentMap::Impl::PartsOf(const ResyncSpan
   return parts;
 }
 
+ResyncSpan ExtentMap::Impl::WhereShown(const ResyncSpan& span, BlockIndex block) const {
+  ResyncSpan shown = span;
+  for (const SpanPart& part : PartsOf(span)) {
+    if (ChunkOf(block) >= part.end_chunk) continue;
+    shown.timeline = part.timeline;
+    shown.as_of = part.as_of;
+  }
+  return shown;
+}
+
 // ---- The target ---------------------------------------------------------------------------------
+
+Task<absl::StatusOr<ShownPage>> ExtentMap::Impl::ReadShown(TimelineId timeline, BlockIndex from) {
+  ShownPage page;
+  uint64_t next = ChunkOf(from);
+  for (size_t chunks = 0; chunks < kPageChunks; ++chunks) {
+    const absl::StatusOr<std::optional<uint64_t>> chunk = co_await NextOfLayers(timeline, next);
+    if (!chunk.ok()) co_return chunk.status();
+    if (!chunk->has_value()) co_return page;
+    const absl::StatusOr<std::vector<Piece>> pieces =
+        co_await Lookup(timeline, kLastPosition, ChunkRange(**chunk));
+    if (!pieces.ok()) co_return pieces.status();
+    for (const Piece& piece : *pieces) {
+      if (piece.mapped && piece.run.kind == RunKind::kData) page.data.push_back(piece.run.range);
+    }
+    next = **chunk + 1;
+  }
+  page.next = BlockIndex(next * kChunkBlocks);
+  co_return page;
+}
+
+Task<absl::StatusOr<std::optional<uint64_t>>> ExtentMap::Impl::NextOfLayers(TimelineId timeline,
+                                                                            uint64_t from) {
+  const absl::StatusOr<std::optional<uint64_t>> own =
+      co_await NextChunk(timeline, from, kNoChunk);
+  if (!own.ok()) co_return own.status();
+  const absl::StatusOr<std::optional<uint64_t>> inherited =
+      co_await NextInheritedChunk(timeline, from);
+  if (!inherited.ok() || !own->has_value()) co_return inherited;
+  co_return inherited->has_value() ? std::min(**own, **inherited) : **own;
+}
 
 void ExtentMap::Impl::BeforeCatalogueChange(const Catalogue& next) {
   AddJobs(PlanCatalogueChange(catalogue_, next));

@@ -173,6 +173,17 @@ class CatalogueReplay {
   const Catalogue& goal_;
 };
 
+std::optional<Position> NewestShown(Position as_of, const std::vector<Position>& generations) {
+  if (as_of.seq.value() <= 1) return std::nullopt;
+  const Seq seq(as_of.seq.value() - 1);
+  if (generations.empty()) return Position{as_of.generation, seq};
+  std::optional<Position> newest;
+  for (const Position& first : generations) {
+    if (first.seq <= seq && first < as_of) newest = Position{first.generation, seq};
+  }
+  return newest;
+}
+
 absl::StatusOr<Catalogue> MakeGoal(const Catalogue& source) {
   Catalogue goal = source;
   std::map<VolumeId, const SnapshotRecord*> newest;

@@ -47,6 +47,16 @@ struct ResyncPage {
   std::string next;  // where the next page begins; empty: this was the last one
 };
 
+// Some of the blocks that a timeline shows as data, ascending; see ExtentMap::ReadShown.
+struct ShownPage {
+  std::vector<BlockRange> data;
+  std::optional<BlockIndex> next;  // where the next page begins; none: this was the last one
+};
+
+// The position that zeros get of which only the end of a span tells: the newest that it shows. None
+// where it shows nothing. `generations`: of the volume's stream (R1); empty where it is gone.
+std::optional<Position> NewestShown(Position as_of, const std::vector<Position>& generations);
+
 // The goal that a source is at, each volume's stream ending with the newest snapshot on its current
 // timeline. kFailedPrecondition: a volume has none.
 absl::StatusOr<Catalogue> MakeGoal(const Catalogue& source);

@@ -9,6 +9,7 @@ namespace twofold {
 namespace {
 
 constexpr uint8_t kCheckpointVersion = 1;
+constexpr uint8_t kRebuiltVersion = 1;
 constexpr size_t kStoreIdBytes = 32;
 
 absl::Status Damaged(const char* what) {
@@ -82,6 +83,41 @@ absl::StatusOr<CheckpointRecord> DecodeCheckpoint(absl::string_view bytes) {
   record.attach = ReadAttach(reader);
   if (!reader.finished()) return Damaged("checkpoint record");
   return record;
+}
+
+std::string EncodeRebuiltMark(const RebuiltMark& mark) {
+  std::string bytes;
+  ByteWriter writer(&bytes);
+  writer.WriteU8(kRebuiltVersion);
+  writer.WriteVarint64(mark.up_to.size());
+  for (const auto& [volume, position] : mark.up_to) {
+    writer.WriteVarint64(volume.value());
+    writer.WriteVarint64(position.generation.value());
+    writer.WriteVarint64(position.seq.value());
+  }
+  writer.WriteU32Le(Crc32c(AsBytes(bytes)));
+  return bytes;
+}
+
+absl::StatusOr<RebuiltMark> DecodeRebuiltMark(absl::string_view bytes) {
+  if (bytes.size() < sizeof(uint32_t)) return Damaged("record of a rebuild");
+  const absl::string_view covered = bytes.substr(0, bytes.size() - sizeof(uint32_t));
+  if (ByteReader(bytes.substr(covered.size())).ReadU32Le() != Crc32c(AsBytes(covered))) {
+    return Damaged("record of a rebuild (its checksum)");
+  }
+  ByteReader reader(covered);
+  if (reader.ReadU8() != kRebuiltVersion) reader.Fail();
+  RebuiltMark mark;
+  const uint64_t count = reader.ReadVarint64();
+  for (uint64_t i = 0; i < count && !reader.failed(); ++i) {
+    const VolumeId volume(reader.ReadVarint64());
+    const Generation generation(reader.ReadVarint64());
+    const Seq seq(reader.ReadVarint64());
+    if (!mark.up_to.empty() && volume <= mark.up_to.rbegin()->first) reader.Fail();
+    mark.up_to[volume] = {generation, seq};
+  }
+  if (!reader.finished()) return Damaged("record of a rebuild");
+  return mark;
 }
 
 std::string EncodeSeal(Generation generation) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@ namespace twofold {
 
 inline constexpr char kCheckpointName[] = "checkpoint";
 inline constexpr char kCatalogueName[] = "catalogue";
+inline constexpr char kRebuiltName[] = "rebuilt";
 
 // What attaching left here (R20); recorded in the log as it happens, and carried by checkpoints.
 struct AttachState {
@@ -36,6 +38,16 @@ struct CheckpointRecord {
   AttachState attach;
   uint64_t number = 0;  // counts checkpoints of this store
 };
+
+// That the map was made from the log, and up to where each volume had been applied then: zeros
+// below are in it only over what the log still held
+// (docs/decisions/0050-rebuild-as-of-a-catalogue.md).
+struct RebuiltMark {
+  std::map<VolumeId, Position> up_to;
+  bool operator==(const RebuiltMark&) const = default;
+};
+std::string EncodeRebuiltMark(const RebuiltMark& mark);
+absl::StatusOr<RebuiltMark> DecodeRebuiltMark(absl::string_view bytes);
 
 std::string EncodeCheckpoint(const CheckpointRecord& record);
 absl::StatusOr<CheckpointRecord> DecodeCheckpoint(absl::string_view bytes);

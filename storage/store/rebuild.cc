@@ -310,6 +310,9 @@ class Rebuild {
     batch.push_back(
         {MetadataWrite::Kind::kPut, MetaKey(kCheckpointName), EncodeCheckpoint(record)});
     batch.push_back({MetadataWrite::Kind::kPut, MetaKey(kCatalogueName), catalogue_.Encode()});
+    RebuiltMark mark;
+    for (const auto& [volume, stream] : catalogue_.streams()) mark.up_to[volume] = stream.applied;
+    batch.push_back({MetadataWrite::Kind::kPut, MetaKey(kRebuiltName), EncodeRebuiltMark(mark)});
     co_return co_await metadata_.Commit(std::move(batch));
   }
 

@@ -145,6 +145,11 @@ Task<absl::Status> Store::LoadCheckpoint() {
     co_return absl::DataLossError("its map/ has a checkpoint without a catalogue");
   TF_CO_ASSIGN_OR_RETURN(catalogue_, Catalogue::Decode(**bytes));
   if (options_.read_only) checkpoint_catalogue_ = catalogue_;
+  bytes = co_await parts_.metadata->Get(MetaKey(kRebuiltName));
+  TF_CO_RETURN_IF_ERROR(bytes);
+  if (bytes->has_value()) {
+    TF_CO_ASSIGN_OR_RETURN(rebuilt_, DecodeRebuiltMark(**bytes));
+  }
   for (const auto& [volume, stream] : catalogue_.streams())
     streams_.Restore(volume, stream.applied);
   absl::Status status = co_await LoadResyncState();

@@ -131,6 +131,21 @@ Task<absl::StatusOr<ResyncPage>> Store::ReadSpan(ResyncSpan span, std::string fr
   co_return page;
 }
 
+Position Store::zeros_uncertain_up_to(VolumeId volume) const {
+  if (!rebuilt_.has_value()) return kFirstPosition;
+  const auto found = rebuilt_->up_to.find(volume);
+  if (found != rebuilt_->up_to.end()) return found->second;
+  // It had been deleted, and others stand on it; or it was made since.
+  return catalogue_.WasDeleted(volume) ? kLastPosition : kFirstPosition;
+}
+
+Task<absl::StatusOr<std::vector<BlockExtent>>> Store::StatusOfSpan(ResyncSpan span,
+                                                                   BlockRange range) {
+  TF_CO_RETURN_IF_ERROR(CheckHeld());
+  const ResyncSpan shown = map_->WhereShown(span, range.first);
+  co_return co_await Status(shown.timeline, shown.as_of, range, range.count.value());
+}
+
 SegmentNumber Store::FirstSegmentOfTail(VolumeId volume, Position after) const {
   if (!source_.status.ok()) return SegmentNumber();
   const auto mark = source_.marks.find(volume);
@@ -273,6 +288,11 @@ Task<absl::StatusOr<std::vector<Run>>> Store::Lacking(TimelineId timeline, std::
     }
   }
   co_return lacking;
+}
+
+Task<absl::StatusOr<ShownPage>> Store::ReadShown(TimelineId timeline, BlockIndex from) {
+  ApplyAllCommitted();
+  co_return co_await map_->ReadShown(timeline, from);
 }
 
 Task<absl::Status> Store::Fill(Generation generation, TimelineId timeline, std::vector<Run> runs,

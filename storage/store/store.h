@@ -153,9 +153,12 @@ class Store {
   }
   Task<absl::Status> PrepareSpans();
   Task<absl::StatusOr<ResyncPage>> ReadSpan(ResyncSpan span, std::string from);
+  Position zeros_uncertain_up_to(VolumeId volume) const;
+  Task<absl::StatusOr<std::vector<BlockExtent>>> StatusOfSpan(ResyncSpan span, BlockRange range);
   Task<absl::Status> VoidTails(Generation generation);
   Task<absl::StatusOr<std::vector<ResyncSpan>>> BeginResync(Generation generation, Catalogue goal);
   Task<absl::StatusOr<std::vector<Run>>> Lacking(TimelineId timeline, std::vector<Run> runs);
+  Task<absl::StatusOr<ShownPage>> ReadShown(TimelineId timeline, BlockIndex from);
   Task<absl::Status> Fill(Generation generation, TimelineId timeline, std::vector<Run> runs,
                           absl::Span<const std::byte> payload);
   Task<absl::Status> EndSpan(Generation generation, ResyncSpan span);
@@ -387,6 +390,7 @@ class Store {
 
   // Checkpoints.
   CheckpointRecord last_checkpoint_;
+  std::optional<RebuiltMark> rebuilt_;  // the map was made from the log once
   Catalogue checkpoint_catalogue_;
   AsyncMutex checkpoint_mutex_;
   std::vector<SegmentNumber> released_;  // since the last one: their rows go with the next

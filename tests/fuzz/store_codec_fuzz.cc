@@ -75,6 +75,12 @@ void TryProof(absl::string_view input) {
   TryRecord<ProofRecord>(DecodeProof, EncodeProof, sealed);
 }
 
+void TryRebuiltMark(absl::string_view input) {
+  std::string sealed(input);
+  ByteWriter(&sealed).WriteU32Le(Crc32c(AsBytes(input)));
+  TryRecord<RebuiltMark>(DecodeRebuiltMark, EncodeRebuiltMark, sealed);
+}
+
 void TryWitness(absl::string_view input) {
   TryRecord<Membership>(DecodeWitness, EncodeWitness, input);
   std::string text = "twofold-witness 1\n";
@@ -96,6 +102,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   TrySuperblock(bytes);
   TryCheckpoint(bytes);
   TryProof(bytes);
+  TryRebuiltMark(bytes);
   TryRecord<Generation>(DecodeSeal, EncodeGeneration, bytes);
   TryRecord<AttachState>(DecodeMembership, EncodeMembership, bytes);
   TryRecord<CataloguePiece>(DecodeCataloguePiece, EncodeCataloguePiece, bytes);

@@ -103,6 +103,9 @@ class Node {
     metadata_.Crash();
   }
 
+  // It is rebuilt from the log when the store is opened again (M12).
+  void LoseMap() { metadata_.Lose(); }
+
   // Opened read-only after a crash: whole by itself (P9), and with nothing of its old state lost.
   Task<void> Inspect() {
     const bool opened = co_await Open(/*read_only=*/true);
@@ -179,14 +182,17 @@ class Node {
 
 class World {
  public:
-  explicit World(uint64_t seed)
-      : random_(seed),
+  // `lose_maps`: whoever starts again may have lost its map meanwhile.
+  explicit World(uint64_t seed, bool lose_maps = false)
+      : lose_maps_(lose_maps),
+        random_(seed),
         poller_(seed),
         executor_(poller_),
         source_("a", seed ^ 0xa, &poller_, &random_),
         target_("b", seed ^ 0xb, &poller_, &random_) {}
 
   void Run() { executor_.Run(RunAll()); }
+  void RunTrimBeforeRebuild() { executor_.Run(TrimBeforeRebuild()); }
   // Both have `blocks` written blocks, the source alone has rewritten `changed` of them since. The
   // bytes that the resync sends.
   uint64_t BytesOfDelta(uint64_t blocks, uint64_t changed, ResyncOptions options = {}) {
@@ -199,6 +205,7 @@ class World {
   uint64_t resumed() const { return resumed_; }
   uint64_t compared_blocks() const { return compared_blocks_; }
   uint64_t lies_found() const { return lies_found_; }
+  uint64_t maps_lost() const { return maps_lost_; }
 
  private:
   Task<void> RunAll() {
@@ -216,6 +223,8 @@ class World {
     co_await RememberOldState();
     // At once: how far the target was committed may not be in its log yet.
     if (!random_.OneIn(3)) co_await Change(random_.Uniform(200), true);
+    if (lose_maps_) co_await LoseMaps();
+    if (::testing::Test::HasFailure()) co_return;
 
     const uint64_t crashes = random_.Uniform(4);
     for (uint64_t i = 0; i < crashes && !::testing::Test::HasFailure(); ++i) {
@@ -246,6 +255,101 @@ class World {
     co_await source_.Close();
     co_await target_.Close();
     if (!::testing::Test::HasFailure()) co_await target_.Inspect();
+  }
+
+  // Stopped and started again, their maps gone; the target's is no one's but its own to make (P9).
+  Task<void> LoseMaps() {
+    if (random_.OneIn(4)) source_.Crash();
+    co_await ReopenWithoutMap(&source_);
+    if (random_.OneIn(2)) co_await ReopenWithoutMap(&target_);
+    if (::testing::Test::HasFailure()) co_return;
+    co_await Seal(false);
+    co_await target_.AttachAlone(generation_, /*commit=*/false);
+    if (random_.OneIn(2)) co_await Change(random_.Uniform(60), true);
+  }
+
+  Task<void> ReopenWithoutMap(Node* node) {
+    co_await node->Close();
+    node->LoseMap();
+    ++maps_lost_;
+    bool opened = co_await node->Open(false);
+    if (opened && random_.OneIn(2)) {
+      co_await node->Close();
+      co_await node->Inspect();
+      opened = co_await node->Open(false);
+    }
+    EXPECT_TRUE(opened);
+  }
+
+  // What the source trimmed while the target was away, and of which its log has nothing left but
+  // the trim: its map, made anew, does not say since when it is zero.
+  Task<void> TrimBeforeRebuild() {
+    co_await source_.Format();
+    co_await target_.Format();
+    bool opened = co_await source_.Open(false);
+    if (opened) opened = co_await target_.Open(false);
+    if (!opened) co_return;
+    co_await Seal(true);
+    in_sync_ = true;
+    co_await CreateVolume();
+    const VolumeRecord volume = catalogue().volumes().begin()->second;
+    for (uint64_t block = 0; block < kBusyBlocks; ++block) co_await Write(block, 1);
+    // The trims come into another segment: they stay, and what they are over goes.
+    co_await WriteUpToSegment(source_.store().log().end().segment.Next());
+    in_sync_ = false;
+    co_await Seal(false);
+    co_await Zero(3, 5);
+    co_await Zero(kChunkBlocks, 2 * kChunkBlocks);
+    co_await Write(0, 3);
+    co_await Write(8, kChunkBlocks - 8);
+    for (uint64_t block = 3 * kChunkBlocks; block < kBusyBlocks; ++block) co_await Write(block, 1);
+    co_await Write(kBusyBlocks, 32);
+    co_await Write(kBusyBlocks + 32, 32);
+    bool kept = co_await Snapshot(volume, "trimmed");
+    EXPECT_TRUE(kept);
+    co_await Zero(0, kVolumeBlocks);
+    kept = co_await Snapshot(volume, "empty");
+    EXPECT_TRUE(kept);
+    // Until all that the first segments held is gone, and they were used again.
+    co_await WriteUpToSegment(SegmentNumber(2 * source_.store().usage().segments));
+    if (::testing::Test::HasFailure()) co_return;
+    co_await ReopenWithoutMap(&source_);
+    if (::testing::Test::HasFailure()) co_return;
+    const BlockRange trimmed{BlockIndex(kChunkBlocks), BlockCount(2 * kChunkBlocks)};
+    const auto pieces =
+        co_await source_.store().map().Lookup(volume.current_timeline, kLastPosition, trimmed);
+    EXPECT_TRUE(pieces.ok()) << pieces.status();
+    EXPECT_FALSE((*pieces)[0].mapped) << "the map still says it: this shows nothing";
+    co_await Seal(false);
+    co_await target_.AttachAlone(generation_, /*commit=*/false);
+    co_await TryResync(/*crash=*/false);
+    if (!::testing::Test::HasFailure()) co_await CheckEqual();
+    co_await source_.Close();
+    co_await target_.Close();
+    // What it was told is in its own log.
+    if (!::testing::Test::HasFailure()) co_await ReopenWithoutMap(&target_);
+    if (!::testing::Test::HasFailure()) opened = co_await source_.Open(false);
+    if (!::testing::Test::HasFailure()) co_await CheckEqual();
+    co_await source_.Close();
+    co_await target_.Close();
+  }
+
+  Task<void> WriteUpToSegment(SegmentNumber segment) {
+    for (uint64_t i = 0; source_.store().log().end().segment < segment; ++i) {
+      co_await Write(kBusyBlocks + 32 * (i % 2), 32);
+      EXPECT_LT(i, 100'000u);
+      if (::testing::Test::HasFailure()) co_return;
+    }
+  }
+
+  Task<void> Zero(uint64_t first, uint64_t count) {
+    LogEntry entry;
+    entry.kind = EntryKind::kZero;
+    entry.volume = catalogue().volumes().begin()->first;
+    entry.timeline = catalogue().volumes().begin()->second.current_timeline;
+    entry.range = {BlockIndex(first), BlockCount(count)};
+    const bool zeroed = co_await Append(std::move(entry), AlignedBytes());
+    EXPECT_TRUE(zeroed);
   }
 
   Task<void> Delta(uint64_t blocks, uint64_t changed, ResyncOptions options, uint64_t* bytes) {
@@ -587,6 +691,11 @@ class World {
       if (!node->crashed()) continue;
       co_await node->Close();
       co_await node->Inspect();
+      // One that is being brought level has no map but its own (docs/decisions/0050).
+      if (lose_maps_ && node == &source_ && random_.OneIn(2)) {
+        node->LoseMap();
+        ++maps_lost_;
+      }
       const bool opened = co_await node->Open(false);
       if (!opened) co_return;
     }
@@ -756,6 +865,8 @@ class World {
     }
   }
 
+  const bool lose_maps_;
+  uint64_t maps_lost_ = 0;
   Prng random_;
   sim::SimPoller poller_;
   Executor executor_;
@@ -801,6 +912,25 @@ TEST(Resync, MakesAStaleCopyEqualThroughCrashes) {
     EXPECT_GT(compared_blocks, 10 * count);
     EXPECT_GT(lies_found, count / 4);
   }
+}
+
+TEST(Resync, MakesAStaleCopyEqualFromARebuiltMapR19) {
+  SetLogLevel(LogLevel::kError);
+  const uint64_t first = sim::FromEnvironment("TWOFOLD_SEED", 1);
+  const uint64_t count = sim::FromEnvironment("TWOFOLD_SEEDS", 60);
+  uint64_t lost = 0;
+  for (uint64_t seed = first; seed < first + count && !HasFailure(); ++seed) {
+    SCOPED_TRACE(absl::StrCat("TWOFOLD_SEED=", seed, " TWOFOLD_SEEDS=1"));
+    World world(seed, /*lose_maps=*/true);
+    world.Run();
+    lost += world.maps_lost();
+  }
+  EXPECT_GE(lost, count);
+}
+
+TEST(Resync, ARebuiltSourceLeavesNothingThatWasTrimmedR19) {
+  SetLogLevel(LogLevel::kError);
+  World(11, /*lose_maps=*/true).RunTrimBeforeRebuild();
 }
 
 // A pool with one replica, clients that write, and a copy that joins.

@@ -70,6 +70,37 @@ TEST(CheckpointRecord, AnyDamagedByteIsSeen) {
   }
 }
 
+RebuiltMark ExampleMark() {
+  RebuiltMark mark;
+  mark.up_to[VolumeId(0)] = {Generation(3), Seq(7)};
+  mark.up_to[VolumeId(200)] = {Generation(4), Seq(1000)};
+  return mark;
+}
+
+TEST(RebuiltMark, HasTheBytesOfItsDocument) {
+  EXPECT_EQ(absl::BytesToHexString(EncodeRebuiltMark(ExampleMark())),
+            "01"          // version
+            "02"          // volumes
+            "000307"      // volume, generation, Seq
+            "c80104e807"  // the same
+            "371ad816");
+}
+
+TEST(RebuiltMark, ComesBackAsItWas) {
+  EXPECT_EQ(*DecodeRebuiltMark(EncodeRebuiltMark(ExampleMark())), ExampleMark());
+  EXPECT_EQ(*DecodeRebuiltMark(EncodeRebuiltMark({})), RebuiltMark());
+}
+
+TEST(RebuiltMark, AnyDamagedByteIsSeen) {
+  const std::string good = EncodeRebuiltMark(ExampleMark());
+  for (size_t i = 0; i < good.size(); ++i) {
+    std::string bad = good;
+    bad[i] = static_cast<char>(bad[i] ^ 0x40);
+    EXPECT_FALSE(DecodeRebuiltMark(bad).ok()) << "byte " << i;
+    EXPECT_FALSE(DecodeRebuiltMark(good.substr(0, i)).ok()) << "cut at " << i;
+  }
+}
+
 TEST(CataloguePiece, RefusesAnIndexBeyondItsCount) {
   CataloguePiece piece;
   piece.index = 2;
