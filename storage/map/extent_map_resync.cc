@@ -132,8 +132,7 @@ Task<absl::StatusOr<ShownPage>> ExtentMap::Impl::ReadShown(TimelineId timeline, 
 
 Task<absl::StatusOr<std::optional<uint64_t>>> ExtentMap::Impl::NextOfLayers(TimelineId timeline,
                                                                             uint64_t from) {
-  const absl::StatusOr<std::optional<uint64_t>> own =
-      co_await NextChunk(timeline, from, kNoChunk);
+  const absl::StatusOr<std::optional<uint64_t>> own = co_await NextChunk(timeline, from, kNoChunk);
   if (!own.ok()) co_return own.status();
   const absl::StatusOr<std::optional<uint64_t>> inherited =
       co_await NextInheritedChunk(timeline, from);

@@ -25,8 +25,8 @@ enum class Table : char {
   kForwarding = 'F',  // segment -> where its blocks were moved (M16)
   kTombstone = 'Z',   // timeline, position -> range, segment, epoch (R38)
   kPartial =
-      'P',  // timeline, chunk, ~epoch -> packed runs, over a base that was not read yet (M10)
-  kJob = 'J',       // number -> reclaim job
+      'P',     // timeline, chunk, ~epoch -> packed runs, over a base that was not read yet (M10)
+  kJob = 'J',  // number -> reclaim job
   kLineage = 'T',   // timeline -> how its chunks and its ancestors' go together (M8, M20)
   kSortRun = 'R',   // timeline, chunk, position, segment, block -> one packed run (rebuild only)
   kSortZero = 'Q',  // timeline, first block, position, segment -> range (rebuild only)

@@ -17,9 +17,10 @@ namespace twofold {
 namespace {
 
 constexpr size_t kPage = 256;
-constexpr Table kTables[] = {Table::kChunk, Table::kVersion,    Table::kDead,      Table::kLive,
-                             Table::kUsage, Table::kForwarding, Table::kTombstone, Table::kPartial,
-                             Table::kJob,   Table::kLineage,    Table::kSortRun,   Table::kSortZero};
+constexpr Table kTables[] = {Table::kChunk,     Table::kVersion, Table::kDead,
+                             Table::kLive,      Table::kUsage,   Table::kForwarding,
+                             Table::kTombstone, Table::kPartial, Table::kJob,
+                             Table::kLineage,   Table::kSortRun, Table::kSortZero};
 
 absl::Status CheckOne(Table table, const KeyValue& entry) {
   const std::string& value = entry.second;

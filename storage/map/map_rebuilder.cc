@@ -143,10 +143,10 @@ class ChunkInput {
 
 Task<absl::Status> MapRebuilder::Begin() {
   MetadataBatch clear;
-  for (const Table table : {Table::kMeta, Table::kChunk, Table::kVersion, Table::kDead,
-                            Table::kLive, Table::kUsage, Table::kTombstone, Table::kPartial,
-                            Table::kForwarding, Table::kJob, Table::kLineage, Table::kSortRun,
-                            Table::kSortZero}) {
+  for (const Table table :
+       {Table::kMeta, Table::kChunk, Table::kVersion, Table::kDead, Table::kLive, Table::kUsage,
+        Table::kTombstone, Table::kPartial, Table::kForwarding, Table::kJob, Table::kLineage,
+        Table::kSortRun, Table::kSortZero}) {
     clear.push_back(DeleteTable(table));
   }
   co_return co_await metadata_.Commit(std::move(clear));

@@ -12,11 +12,11 @@
 //   is replayed: only a change of the catalogue takes a point away, and then a newer one was logged
 //   before the checkpoint that freed.
 // - Timelines come back as the catalogue has them, neither flat nor folded (lineage.h), and are
-//   made so again behind the scenes. A fold lets go what only a fork point without a name showed: of
-//   that, something older may come back as what the fork point shows. Nobody sees it: each state of
-//   the heir shows something newer there, by an entry of its own or of a timeline between the two,
-//   which is live, and so in the log. What comes back is accounted for as any other block, so that
-//   the next fold gives it back again.
+//   made so again behind the scenes. A fold lets go what only a fork point without a name showed:
+//   of that, something older may come back as what the fork point shows. Nobody sees it: each state
+//   of the heir shows something newer there, by an entry of its own or of a timeline between the
+//   two, which is live, and so in the log. What comes back is accounted for as any other block, so
+//   that the next fold gives it back again.
 // - Entries that were not committed at the catalogue, and the membership, stand in segments that
 //   are kept with it (`catalogue_segment` of the checkpoint record).
 #pragma once
