@@ -112,6 +112,8 @@ Task<absl::Status> Store::Recover() {
   scope_.Spawn(BackgroundLoop());
   scope_.Spawn(CleanLoop());
   scope_.Spawn(ReferenceLoop());
+  // What reclaiming and timelines have left to do is looked for; a map made anew has none flat.
+  work_.Set();
   references_work_.Set();
   clean_work_.Set();
   scope_.Spawn(ApplyLoop());
