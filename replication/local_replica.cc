@@ -67,6 +67,7 @@ ReplicaStatus LocalReplica::status() const {
   ReplicaStatus status;
   status.failed = !store_->health().ok();
   status.gone = store_->files_gone();
+  status.map_damaged = store_->map_damaged();
   status.reason = std::string(store_->health().message());
   status.capacity_blocks = usage.capacity_blocks;
   status.used_blocks = usage.used_blocks;

@@ -51,6 +51,8 @@ struct SealReport {
 struct ReplicaStatus {
   bool failed = false;
   bool gone = false;  // it failed, since its files are not there any more
+  // It failed, since its map is damaged: opening it again makes that anew from the log (M12).
+  bool map_damaged = false;
   std::string reason;
   uint64_t capacity_blocks = 0;  // client payload that fits in all, reserves taken off
   uint64_t used_blocks = 0;      // of it: not in free segments, or promised

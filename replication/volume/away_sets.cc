@@ -162,7 +162,8 @@ Task<void> AwaySets::TakeInDropped() {
     // It may have met an error where its files were gone before anybody looked.
     const absl::Status unused = co_await dropped.replica->CheckPresence();
     away->gone = dropped.replica->status().gone;
-    away->person = !away->gone;
+    // The log of one whose map is damaged is whole as far as anybody knows.
+    away->person = !away->gone && !dropped.replica->status().map_damaged;
     const auto asked = asked_.find(away->set);
     if (asked != asked_.end()) {
       away->closed_state = "detached";

@@ -54,6 +54,10 @@ class MetadataStore {
   virtual Task<absl::Status> Verify(
       std::function<Task<absl::Status>(uint64_t bytes)> before_read) = 0;
 
+  // Durably: what is stored is damaged, `why`, and opening it again is kDataLoss until it was made
+  // anew. It goes on answering. Nothing where it was opened read-only.
+  virtual Task<absl::Status> MarkDamaged(std::string why) = 0;
+
   // Bytes on disk, about. Does not block.
   virtual uint64_t SizeBytes() const = 0;
 

@@ -42,6 +42,8 @@
 namespace twofold {
 namespace {
 
+std::string MarkOf(const std::string& directory) { return directory + "/DAMAGED"; }
+
 rocksdb::Slice AsSlice(absl::string_view text) { return {text.data(), text.size()}; }
 std::string AsString(const rocksdb::Slice& slice) { return {slice.data(), slice.size()}; }
 
@@ -116,6 +118,14 @@ absl::StatusOr<std::unique_ptr<rocksdb::DB>> RocksStore::OpenBlocking(const std:
     return absl::NotFoundError(
         absl::StrCat(what, ": there is none (no file CURRENT); rebuild the map from the log"));
   }
+
+  std::string why;
+  const rocksdb::Status mark = rocksdb::ReadFileToString(rocks.env, MarkOf(directory), &why);
+  if (mark.ok()) {
+    return absl::DataLossError(absl::StrCat(what, ": it was found damaged while it was in use (",
+                                            why, "); rebuild the map from the log"));
+  }
+  if (!mark.IsNotFound() && !mark.IsPathNotFound()) return FromRocksError(mark, what);
 
   rocksdb::DB* db = nullptr;
   rocksdb::Status status;
@@ -219,6 +229,25 @@ absl::Status RocksStore::CommitBlocking(const MetadataBatch& batch) {
   if (!status.ok()) return FromRocksError(status, what);
   MeasureSize();
   return absl::OkStatus();
+}
+
+Task<absl::Status> RocksStore::MarkDamaged(std::string why) {
+  TF_CHECK(db_ != nullptr);
+  if (mode_ == Mode::kReadOnly) co_return absl::OkStatus();
+  co_return co_await offload_->Run([this, &why] { return MarkBlocking(why); });
+}
+
+// One that is torn by a crash is a mark too: it is there.
+absl::Status RocksStore::MarkBlocking(const std::string& why) const {
+  const std::string what = absl::StrCat("map in ", directory_, ": marking it damaged");
+  rocksdb::Env* const env = db_->GetEnv();
+  const rocksdb::Status written =
+      rocksdb::WriteStringToFile(env, why, MarkOf(directory_), /*should_sync=*/true);
+  if (!written.ok()) return FromRocksError(written, what);
+  std::unique_ptr<rocksdb::Directory> directory;
+  rocksdb::Status synced = env->NewDirectory(directory_, &directory);
+  if (synced.ok()) synced = directory->Fsync();
+  return synced.ok() ? absl::OkStatus() : FromRocksError(synced, what);
 }
 
 void RocksStore::MeasureSize() {

@@ -49,8 +49,8 @@ class RocksStore final : public MetadataStore {
   //   kNotFound            there is no map here (kOpen, kReadOnly)
   //   kAlreadyExists       there is one (kCreate)
   //   kFailedPrecondition  another process has it open, or it was made by an unknown version of
-  //   RocksDB kDataLoss            damaged, or parts are missing: rebuild it from the log (M12)
-  //   kUnavailable, kResourceExhausted   I/O error, disk full
+  //   RocksDB kDataLoss            damaged, marked so, or parts are missing: rebuild it from the
+  //   log (M12) kUnavailable, kResourceExhausted   I/O error, disk full
   static Task<absl::StatusOr<std::unique_ptr<RocksStore>>> Open(std::string directory,
                                                                 Options options, Offload* offload);
   ~RocksStore() override;
@@ -63,6 +63,8 @@ class RocksStore final : public MetadataStore {
   Task<absl::Status> Commit(MetadataBatch batch) override;
   // Table by table, and then the manifest that names them (rocks_verify.cc).
   Task<absl::Status> Verify(std::function<Task<absl::Status>(uint64_t bytes)> before_read) override;
+  // A file in its directory, which goes with it.
+  Task<absl::Status> MarkDamaged(std::string why) override;
   uint64_t SizeBytes() const override { return size_bytes_.load(std::memory_order_relaxed); }
   Task<void> Close() override;
 
@@ -76,6 +78,7 @@ class RocksStore final : public MetadataStore {
   absl::StatusOr<std::vector<KeyValue>> ScanBlocking(const std::string& from, const std::string& to,
                                                      size_t limit, bool within_chunk) const;
   absl::Status CommitBlocking(const MetadataBatch& batch);
+  absl::Status MarkBlocking(const std::string& why) const;
   absl::Status VerifyTableBlocking(const std::string& name) const;
   absl::Status VerifyManifestBlocking() const;
   // Name and size of each table.

@@ -21,9 +21,14 @@ namespace twofold {
 Task<absl::Status> Store::Checkpoint() {
   const AsyncMutex::Guard lock = co_await checkpoint_mutex_.Lock();
   absl::Status status = co_await WriteCheckpoint();
-  // The map is behind the log for good; a restart replays from the last checkpoint.
-  if (!status.ok()) Fail(Annotate(status, "checkpoint"));
+  if (!status.ok()) co_await FailCheckpoint(status);
   co_return status;
+}
+
+// The map is behind the log for good; a restart replays from the last checkpoint.
+Task<void> Store::FailCheckpoint(absl::Status status) {
+  co_await NoteMapDamage(status);
+  Fail(Annotate(status, "checkpoint"));
 }
 
 Task<absl::Status> Store::WriteCheckpoint() {
@@ -144,7 +149,7 @@ Task<absl::Status> Store::RelieveMap() {
   const AsyncMutex::Guard lock = co_await checkpoint_mutex_.Lock();
   if (!map_->checkpoint_due()) co_return absl::OkStatus();
   absl::Status status = co_await WriteCheckpoint();
-  if (!status.ok()) Fail(Annotate(status, "checkpoint"));
+  if (!status.ok()) co_await FailCheckpoint(status);
   co_return status;
 }
 
@@ -163,7 +168,7 @@ Task<absl::Status> Store::MakeRoom() {
     TF_CO_RETURN_IF_ERROR(status);
   }
   absl::Status status = co_await WriteCheckpoint();
-  if (!status.ok()) Fail(Annotate(status, "checkpoint"));
+  if (!status.ok()) co_await FailCheckpoint(status);
   if (log_->free_segments() == free_before) {
     fruitless_ = Effort{log_->counters().entries, table_.live_blocks()};
   }
@@ -187,6 +192,7 @@ Task<void> Store::BackgroundLoop() {
       if (!ready && !map_->has_reclaim_work()) break;
     }
     if (!status.ok() && failed_.ok()) TF_LOG(ERROR) << place_ << ": reclaiming: " << status;
+    if (!status.ok()) co_await NoteMapDamage(status);
     if (!stopping_ && failed_.ok() && CheckpointDue()) {
       const absl::Status ignored_as_failed = co_await Checkpoint();
       if (!ignored_as_failed.ok()) break;

@@ -158,6 +158,7 @@ Task<void> Store::ReferenceLoop() {
     const absl::Status status = co_await RenewReferences();
     if (!status.ok() && failed_.ok() && !stopping_) {
       TF_LOG(ERROR) << place_ << ": renewing references: " << status;
+      co_await NoteMapDamage(status);
     }
     references_renewed_.WakeAll();
   }

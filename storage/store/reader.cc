@@ -39,7 +39,9 @@ Task<absl::StatusOr<std::vector<Piece>>> Store::LookupPieces(TimelineId timeline
   ApplyAllCommitted();
   std::vector<Piece> pieces;
   if (map_->TryLookup(timeline, as_of, range, &pieces)) co_return pieces;
-  co_return co_await map_->Lookup(timeline, as_of, range);
+  absl::StatusOr<std::vector<Piece>> found = co_await map_->Lookup(timeline, as_of, range);
+  if (!found.ok()) co_await NoteMapDamage(found.status());
+  co_return found;
 }
 
 Task<absl::StatusOr<std::vector<BlockExtent>>> Store::Read(TimelineId timeline, Position as_of,
@@ -54,6 +56,7 @@ Task<absl::StatusOr<std::vector<BlockExtent>>> Store::Read(TimelineId timeline, 
     ApplyAllCommitted();
     if (!map_->TryLookup(timeline, as_of, range, &pieces)) {
       absl::StatusOr<std::vector<Piece>> found = co_await map_->Lookup(timeline, as_of, range);
+      if (!found.ok()) co_await NoteMapDamage(found.status());
       TF_CO_RETURN_IF_ERROR(found);
       pieces = *std::move(found);
     }

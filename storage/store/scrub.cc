@@ -107,7 +107,10 @@ Task<absl::Status> StoreScrub::RunAll() {
   TF_CO_RETURN_IF_ERROR(status);
   status = co_await ScrubMap();
   TF_CO_RETURN_IF_ERROR(status);
-  co_return co_await ScrubSegments();
+  status = co_await ScrubSegments();
+  TF_CO_RETURN_IF_ERROR(status);
+  co_await store_->NoteMapDamage(map_damage_);
+  co_return absl::OkStatus();
 }
 
 // What was found is repaired meanwhile, where that can be done: then it is looked at again, and
@@ -201,9 +204,11 @@ Task<absl::Status> StoreScrub::ScrubMap() {
   const absl::StatusOr<MapCheck> check = co_await CheckMap(&store_->metadata(), pace);
   TF_CO_RETURN_IF_ERROR(check);
   for (const std::string& what : check->damage) Note(SegmentNumber(), 0, what);
+  if (!check->damage.empty()) map_damage_ = absl::DataLossError(check->damage.front());
   const absl::Status verified = co_await store_->metadata().Verify(pace);
   if (!absl::IsDataLoss(verified)) co_return verified;
   Note(SegmentNumber(), 0, std::string(verified.message()));
+  map_damage_ = verified;
   co_return absl::OkStatus();
 }
 

@@ -109,6 +109,7 @@ class StoreScrub {
   ScrubOptions options_;
   CancelSource cancel_;
   ScrubReport report_;
+  absl::Status map_damage_;  // some of it
   ScrubProgress progress_;
 
   struct Rate {

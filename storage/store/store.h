@@ -231,6 +231,8 @@ class Store {
   // gone.
   Task<absl::Status> CheckPresence();
   bool files_gone() const { return files_gone_; }
+  // Its map was found damaged since it was opened; opening it again rebuilds that from the log.
+  bool map_damaged() const { return map_damaged_; }
 
   // Waits for what is under way, covers the log's end (R12), checkpoints if healthy, and closes the
   // devices. New calls are refused.
@@ -265,6 +267,9 @@ class Store {
   absl::Status Apply(const PendingEntry& pending);
   Task<absl::Status> AppendOwn(EntryKind kind, std::string body);
   void Fail(const absl::Status& status);
+  // `status`: of a look into the map. map_damage.cc
+  Task<void> NoteMapDamage(absl::Status status);
+  Task<void> FailCheckpoint(absl::Status status);
   static uint64_t BlocksOf(const LoggedBatch& batch);
   Room::Space Space() const;
 
@@ -381,6 +386,7 @@ class Store {
   bool map_loaded_ = true;  // false while opening reads the map
   absl::Status failed_;
   bool files_gone_ = false;
+  bool map_damaged_ = false;
   uint64_t bad_blocks_seen_ = 0;
   DamageList damage_list_;
   bool repairs_cancelled_ = false;

@@ -167,6 +167,36 @@ def lose(world, victim, way):
     pool.start()
 
 
+def rot_in_use(world, victim):
+    """The tables of a map go bad under the daemon: a scrub finds it, the set leaves, comes back with another map, and no
+    client sees anything."""
+    pool = world.pool
+    with open(pool.log_path) as log:
+        rebuilt = log.read().count("rebuilt from the log")
+    folder = os.path.join(pool.sets[victim], "map")
+    tables = [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".sst")]
+    check(tables, "the map has no tables")
+    for table in tables:
+        with open(table, "r+b") as file:
+            file.seek(os.path.getsize(table) // 3)
+            file.write(os.urandom(64))
+            file.flush()
+            os.fsync(file.fileno())
+    subprocess.run([TWOFOLD, "scrub", victim], capture_output=True, timeout=300,
+                   env=dict(os.environ, TWOFOLD_CONTROL="unix:" + pool.control))
+
+    def again():
+        with open(pool.log_path) as log:
+            text = log.read()
+        return text.count("rebuilt from the log") > rebuilt and pool.json("status")["state"] == "healthy"
+
+    wait_until(again, "set %s to come back with a map made anew" % victim, seconds=120)
+    with open(pool.log_path) as log:
+        check("is DAMAGED" in log.read(), "the damage was not said")
+    world.check_contents()
+    world.scrub_compare()
+
+
 def main():
     print("rebuild: %d rounds, seed %d" % (ROUNDS, SEED), flush=True)
     generator = random.Random(SEED)
@@ -181,6 +211,8 @@ def main():
                 world.settle()
             pool.stop()
             lose(world, generator.choice("ab"), ways[number % len(ways)])
+        world.age()
+        rot_in_use(world, generator.choice("ab"))
         # All that is left of the past goes, in the set with the map that was made anew as in the other one.
         for name in list(world.snapshots):
             world.delete_snapshot(name)

@@ -267,6 +267,21 @@ TEST_F(RocksStoreTest, ADamagedCurrentIsDataLossM12) {
 }
 
 // What is in the caches of a map that is open hides nothing.
+TEST_F(RocksStoreTest, AMapThatWasMarkedAsDamagedIsNotOpenedAgainM12) {
+  MakeFilled();
+  std::unique_ptr<RocksStore> store = MustOpen(Mode::kOpen);
+  ASSERT_TRUE(harness_.Run(store->MarkDamaged("a table is bad")).ok());
+  const auto found = harness_.Run(store->Get(EncodeJobKey(1)));
+  EXPECT_TRUE(found.ok() && found->has_value()) << "it does not go on answering";
+  Close(std::move(store));
+  for (const Mode mode : {Mode::kOpen, Mode::kReadOnly}) {
+    const absl::Status status = OpenStatus(mode);
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("a table is bad"));
+  }
+  EXPECT_EQ(OpenStatus(Mode::kCreate).code(), absl::StatusCode::kAlreadyExists);
+}
+
 TEST_F(RocksStoreTest, VerifyFindsDamageUnderAnOpenMap) {
   MakeFilled();
   auto store = MustOpen(Mode::kOpen);

@@ -79,6 +79,12 @@ class SimMetadataStore final : public MetadataStore {
     co_return absl::OkStatus();
   }
 
+  Task<absl::Status> MarkDamaged(std::string why) override {
+    TF_CO_RETURN_IF_ERROR(CheckAlive());
+    disk_.marked_ = std::move(why);
+    co_return absl::OkStatus();
+  }
+
   uint64_t SizeBytes() const override {
     uint64_t bytes = 0;
     for (const auto& [key, value] : disk_.contents_) bytes += key.size() + value.size();
@@ -187,6 +193,7 @@ void SimMetadataDisk::Lose() {
   TF_CHECK(!open_);
   contents_.clear();
   damaged_.clear();
+  marked_.clear();
   undo_.clear();
 }
 

@@ -58,6 +58,9 @@ class SimMetadataDisk {
   const std::map<std::string, std::string>& contents() const { return contents_; }
   void Overwrite(const std::string& key, std::string value);
 
+  // Why it was marked as damaged; empty: it was not. It can be opened all the same.
+  const std::string& marked() const { return marked_; }
+
   uint64_t commits() const { return commits_; }
   uint64_t reads() const { return reads_; }
 
@@ -80,6 +83,7 @@ class SimMetadataDisk {
   const Options options_;
   std::map<std::string, std::string> contents_;
   std::set<std::string> damaged_;
+  std::string marked_;
   std::map<std::string, Before> undo_;
   uint64_t boot_ = 0;  // counts opens and crashes: a store of another boot is dead
   bool open_ = false;

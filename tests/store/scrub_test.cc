@@ -385,6 +385,29 @@ TEST_F(ScrubTest, FindsWhatTheMapCantGiveBack) {
   EXPECT_GE(report.damaged_places, 1u);
   EXPECT_EQ(report.findings.at(0).segment, SegmentNumber());
   EXPECT_FALSE(store_->proof().has_value());
+  // The only copy goes on, and the next open rebuilds its map.
+  EXPECT_TRUE(store_->health().ok()) << store_->health();
+  EXPECT_NE(metadata_.marked(), "");
+}
+
+TEST_F(ScrubTest, WhereThereIsAnotherCopyAStoreWithADamagedMapLeavesM12) {
+  Write(0, 20, 1);
+  Checkpoint();
+  AttachState two;
+  two.membership_version = 7;
+  two.in_sync = {std::string(32, 'a'), std::string(32, 'b')};
+  two.configured = two.in_sync;
+  EXPECT_TRUE(executor_.Run(store_->RecordMembership(two)).ok());
+  Reopen();  // Nothing is in memory.
+  metadata_.Damage(EncodeChunkKey({kTimeline, 0, kFirstPosition}));
+  AlignedBytes block(kBlockSize);
+  const BlockRange range{BlockIndex(3), BlockCount(1)};
+  const auto read = executor_.Run(store_->Read(kTimeline, kLastPosition, range, block.span()));
+  EXPECT_EQ(read.status().code(), absl::StatusCode::kDataLoss) << read.status();
+  EXPECT_TRUE(store_->map_damaged());
+  EXPECT_NE(metadata_.marked(), "") << "it would be opened again as it is";
+  EXPECT_FALSE(store_->health().ok());
+  EXPECT_THAT(std::string(store_->health().message()), HasSubstr("DAMAGED"));
 }
 
 TEST_F(ScrubTest, FindsAValueOfTheMapThatDoesNotDecode) {
