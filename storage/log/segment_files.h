@@ -88,9 +88,9 @@ class SegmentFiles {
   // RetryNewFiles.
   Task<absl::StatusOr<SegmentNumber>> Prepare(Incarnation incarnation);
   void RetryNewFiles() { file_system_full_ = false; }
-  // Makes the file of a freed segment anew, of zeros and without a header: whatever was wrong with
-  // it is gone. Does nothing where it has another life already, or is soon to have one since few
-  // slots are free.
+  // Makes the file of a freed segment anew, of zeros behind its header: whatever was wrong with it
+  // is gone. The header tells it from a file that lost what was in it. Does nothing where it has
+  // another life already, or is soon to have one since few slots are free.
   Task<absl::Status> Remake(SegmentNumber segment);
   // A ready segment is in use from now on.
   const SegmentFile& Use(SegmentNumber segment);

@@ -59,10 +59,22 @@ Task<absl::Status> SegmentFiles::Remake(SegmentNumber segment) {
   ++remaking_;
   SegmentFile& file = slots_[slot].file;
   absl::Status made = co_await file.device->Allocate(file.handle, options_.segment_bytes);
+  if (made.ok()) {
+    AlignedBytes block(kBlockSize);
+    const iovec piece = Piece(block.span());
+    EncodeHeaderBlock(file.identity, block.span());
+    made = co_await file.device->Write(file.handle, 0, absl::MakeConstSpan(&piece, 1),
+                                       Durability::kDurable);
+  }
   --remaking_;
-  // Made again before it is used, also after an error or a crash.
-  slots_[slot].state = State::kBlank;
-  empty_slots_.insert(slot);
+  if (made.ok()) {
+    slots_[slot].state = State::kFree;
+    free_.emplace(segment, slot);
+  } else {
+    // Made again before it is used, also after a crash.
+    slots_[slot].state = State::kBlank;
+    empty_slots_.insert(slot);
+  }
   co_return Annotate(made, absl::StrCat("making ", file.device->name(), "/", file.path, " anew"));
 }
 

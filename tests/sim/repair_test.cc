@@ -98,6 +98,9 @@ class Side {
     metadata_.Crash();
   }
 
+  // It is rebuilt from the log when the store is opened again (M12). Closed.
+  void LoseMap() { metadata_.Lose(); }
+
   // The file of a segment, as the disk knows it.
   std::string PathOf(SegmentNumber segment) {
     const std::string where = store_->log().Locate({segment, 0});
@@ -770,7 +773,7 @@ class RepairTest : public testing::Test {
     co_await pair_.ReadAll(1, /*whole=*/true);
   }
 
-  Task<void> HealAWholeSegment() {
+  Task<void> HealAWholeSegment(bool lose_map) {
     co_await pair_.Write(0, 100);
     co_await pair_.Zero(5, 40);
     const SegmentNumber segment = pair_.side(0).store().log().end().segment;
@@ -789,8 +792,9 @@ class RepairTest : public testing::Test {
     co_await pair_.HealAll();
     co_await pair_.ReadAll(0, /*whole=*/true);
     EXPECT_FALSE(pair_.side(0).store().segment_table().segments().contains(segment));
-    // The next opening meets nothing that it can't tell.
+    // The next opening meets nothing that it can't tell, also with the log alone to go by.
     co_await pair_.Close();
+    if (lose_map) pair_.side(0).LoseMap();
     const bool opened = co_await pair_.Open();
     EXPECT_TRUE(opened);
     if (opened) co_await pair_.ReadAll(0, /*whole=*/true);
@@ -834,7 +838,13 @@ TEST_F(RepairTest, ABlockThatIsBadOnBothSetsIsLostAndNothingElseIs) { Run(LoseAB
 TEST_F(RepairTest, ABlockOfTheSegmentThatIsBeingWrittenIsHealed) { Run(HealInTheOpenSegment()); }
 
 // R15: only the map says what its blocks are.
-TEST_F(RepairTest, ASegmentOfWhichNothingIsLeftIsHealed) { Run(HealAWholeSegment()); }
+TEST_F(RepairTest, ASegmentOfWhichNothingIsLeftIsHealed) {
+  Run(HealAWholeSegment(/*lose_map=*/false));
+}
+
+TEST_F(RepairTest, AFileThatWasMadeAnewIsNotTakenForLostWithTheMapM12) {
+  Run(HealAWholeSegment(/*lose_map=*/true));
+}
 
 TEST_F(RepairTest, WhatCouldNotBeHealedIsHealedWhenTheOtherSetIsBack) { Run(HealAfterReturn()); }
 
