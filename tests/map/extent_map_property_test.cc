@@ -32,6 +32,10 @@ class RandomHistory {
         co_await world_.Crash(others.get());
         others = std::make_unique<TaskScope>();
         checkpointing_ = reclaiming_ = false;
+        if (lose_maps_ && random_.Uniform(2) == 0) {
+          co_await world_.Rebuild(&random_);
+          co_await world_.CheckAll();
+        }
       }
       Step(*others);
       if (random_.Uniform(3) == 0) co_await Yield();
@@ -44,6 +48,7 @@ class RandomHistory {
   // At the end everything must be as if nothing had ever been deleted or lost.
   Task<void> Settle() {
     if (random_.Uniform(2) == 0) co_await world_.Crash();
+    if (lose_maps_) co_await world_.Rebuild(&random_);
     co_await world_.CheckAll();
     absl::Status status = co_await world_.Checkpoint();
     EXPECT_TRUE(status.ok()) << status;
@@ -189,6 +194,7 @@ class RandomHistory {
 
  public:
   uint64_t crash_one_in_ = 150;
+  bool lose_maps_ = false;
 };
 
 WorldOptions OptionsFor(uint64_t seed) {
@@ -208,11 +214,13 @@ WorldOptions OptionsFor(uint64_t seed) {
   return options;
 }
 
-void RunSeeds(uint64_t first, uint64_t count, bool say) {
+void RunSeeds(uint64_t first, uint64_t count, bool say, bool lose_maps = false) {
   for (uint64_t seed = first; seed < first + count; ++seed) {
     SCOPED_TRACE(absl::StrCat("seed ", seed));
     if (say) std::cerr << "seed " << seed << '\n';
     RandomHistory history(seed, OptionsFor(seed));
+    history.lose_maps_ = lose_maps;
+    if (lose_maps) history.crash_one_in_ = 50;
     history.Run(static_cast<int>(20 + seed % 300));
     if (testing::Test::HasFailure()) break;
   }
@@ -226,6 +234,12 @@ TEST_P(ExtentMapProperty, ShowsWhatAPlainModelShows) {
 }
 INSTANTIATE_TEST_SUITE_P(Seeds, ExtentMapProperty, testing::Range<uint64_t>(0, 10));
 
+// M12, R17: whatever is left of what is dead, the map that is made of it shows the same.
+TEST_P(ExtentMapProperty, ShowsTheSameWhenItWasMadeAnewFromTheLogM12) {
+  constexpr uint64_t kSeeds = 30;
+  RunSeeds(100'000 + GetParam() * kSeeds, kSeeds, /*say=*/false, /*lose_maps=*/true);
+}
+
 // TWOFOLD_SEEDS=first,count: others than the above. Says each, since a failed check ends the
 // process.
 TEST(ExtentMapMoreSeeds, ShowsWhatAPlainModelShows) {
@@ -238,6 +252,7 @@ TEST(ExtentMapMoreSeeds, ShowsWhatAPlainModelShows) {
               absl::SimpleAtoi(parts[1], &count))
       << text;
   RunSeeds(first, count, /*say=*/true);
+  if (!testing::Test::HasFailure()) RunSeeds(first, count, /*say=*/true, /*lose_maps=*/true);
 }
 
 }  // namespace

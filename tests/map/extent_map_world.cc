@@ -5,6 +5,8 @@
 #include "storage/base/bytes.h"
 #include "storage/map/chunk.h"
 #include "storage/map/key_codec.h"
+#include "storage/map/live_bitmap.h"
+#include "storage/map/map_rebuilder.h"
 #include "storage/map/value_codec.h"
 
 namespace twofold {
@@ -394,6 +396,78 @@ Task<void> World::Crash(TaskScope* others) {
   disk_crashed_ = false;
   checkpointing_ = false;
   co_await Open();
+}
+
+Task<void> World::Rebuild(Prng* random) {
+  const absl::Status saved = co_await Checkpoint();
+  EXPECT_TRUE(saved.ok()) << saved;
+  std::vector<std::pair<TimelineId, twofold::Run>> left;
+  for (const Logged& logged : log_) {
+    absl::StatusOr<std::vector<twofold::Run>> runs = co_await LeftOf(logged, random);
+    EXPECT_TRUE(runs.ok()) << runs.status();
+    if (!runs.ok() || !catalogue().timelines().contains(logged.entry.timeline)) continue;
+    for (twofold::Run& run : *runs) left.emplace_back(logged.entry.timeline, std::move(run));
+  }
+  co_await map_->Stop();
+  map_.reset();
+  co_await metadata_->Close();
+  disk_.Lose();
+  metadata_ = disk_.Open();
+
+  MapRebuilder rebuilder(metadata_.get(), &history_.catalogue());
+  absl::Status status = co_await rebuilder.Begin();
+  EXPECT_TRUE(status.ok()) << status;
+  // In any order, and some twice.
+  for (size_t i = left.size(); i > 1; --i) std::swap(left[i - 1], left[random->Uniform(i)]);
+  for (const auto& [timeline, run] : left) {
+    rebuilder.Add(timeline, run);
+    if (random->Uniform(10) == 0) rebuilder.Add(timeline, run);
+    if (random->Uniform(20) > 0) continue;
+    status = co_await rebuilder.Spill(/*all=*/true);
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  status = co_await rebuilder.Build(nullptr);
+  EXPECT_TRUE(status.ok()) << status;
+  MetadataBatch rest = rebuilder.TakeRest();
+  rest.push_back({MetadataWrite::Kind::kPut, MetaKey("cut"), absl::StrCat(log_.size())});
+  rest.push_back({MetadataWrite::Kind::kPut, MetaKey("catalogue"), catalogue().Encode()});
+  status = co_await metadata_->Commit(std::move(rest));
+  EXPECT_TRUE(status.ok()) << status;
+  co_await metadata_->Close();
+  co_await Open();
+  const absl::StatusOr<Recount> recount = co_await Verify();
+  EXPECT_TRUE(recount.ok()) << recount.status();
+  if (recount.ok()) {
+    EXPECT_EQ(recount->reclaim_jobs, 0);
+  }
+}
+
+// What cleaning and reuse may have left of an entry: all of it, or its live blocks.
+Task<absl::StatusOr<std::vector<twofold::Run>>> World::LeftOf(const Logged& logged, Prng* random) {
+  std::vector<twofold::Run> left;
+  const LogEntry& entry = logged.entry;
+  if (!present_.contains(logged.where.segment)) co_return left;
+  if (entry.kind == EntryKind::kZero) {
+    left.push_back({entry.range, RunKind::kZero, entry.position, {logged.where.segment, 0}, {}});
+  }
+  if (entry.kind != EntryKind::kWrite) co_return left;
+  const twofold::Run whole{entry.range, RunKind::kData, entry.position, logged.where,
+                           entry.block_crcs};
+  if (random->Uniform(2) == 0) {
+    left.push_back(whole);
+    co_return left;
+  }
+  const absl::StatusOr<std::optional<std::string>> row =
+      co_await metadata_->Get(EncodeSegmentKey(Table::kLive, logged.where.segment));
+  if (!row.ok()) co_return row.status();
+  if (!row->has_value()) co_return left;
+  const absl::StatusOr<LiveBitmap> live = LiveBitmap::Decode(**row);
+  if (!live.ok()) co_return live.status();
+  for (uint64_t i = 0; i < entry.range.count.value(); ++i) {
+    if (!live->Test(logged.where.block + static_cast<uint32_t>(i))) continue;
+    left.push_back(Cut(whole, {entry.range.first + BlockCount(i), BlockCount(1)}));
+  }
+  co_return left;
 }
 
 Task<void> World::Open() {

@@ -105,6 +105,11 @@ class World {
   // Crash without losing a checkpoint: for cold caches.
   Task<void> Reopen() { return Crash(); }
 
+  // The map is lost, and made anew from what the log still holds (MapRebuilder): nothing of
+  // segments that were freed, and of the others all that lives and, as the dice fall, what is dead.
+  // Nothing else may be under way.
+  Task<void> Rebuild(Prng* random);
+
   // ---- Looking ----
   struct Cell {
     Position position;
@@ -135,6 +140,7 @@ class World {
   void Insert(const Logged& logged);
   LogAddress Place(uint32_t blocks);
   void Model(const Logged& logged);
+  Task<absl::StatusOr<std::vector<twofold::Run>>> LeftOf(const Logged& logged, Prng* random);
   void CheckNotShown(const std::vector<SegmentNumber>& released);
   Task<void> Open();
   Task<absl::Status> WriteCheckpoint();
