@@ -143,6 +143,29 @@ void WarnOfClock(const std::map<VolumeId, StreamEnd>& streams) {
   }
 }
 
+// What can't be brought level from the logs is stale: the others have every acknowledged write, and
+// it is brought level from their maps (R32).
+Task<absl::StatusOr<std::map<VolumeId, StreamEnd>>> LevelThoseThatCan(Taken* taken,
+                                                                      std::string witness_name) {
+  while (true) {
+    // Each time: some may have got entries meanwhile.
+    absl::StatusOr<std::vector<SealReport>> reports =
+        co_await SealAll(&taken->in_sync, &taken->plan.taken, witness_name);
+    TF_CO_RETURN_IF_ERROR(reports);
+    std::vector<Replica*> unfit;
+    absl::StatusOr<std::map<VolumeId, StreamEnd>> streams =
+        co_await LevelReplicas(taken->in_sync, *std::move(reports), &unfit);
+    if (streams.ok() || unfit.empty()) co_return streams;
+    for (Replica* replica : unfit) {
+      TF_LOG(ERROR) << "set " << replica->set_name() << " (" << replica->place()
+                    << ") is DAMAGED: it can't be brought level from the log, and is filled from "
+                    << "the other one's map: " << streams.status();
+      std::erase(taken->in_sync, replica);
+      taken->stale.push_back(replica);
+    }
+  }
+}
+
 // The membership that the pool opens with. Where it is not what was taken, this is R21's order: the
 // replicas record it first, as a proof of life, then the witness has it. A crash before that leaves
 // `taken` in force, by which nothing more was acknowledged.
@@ -174,11 +197,8 @@ Task<absl::StatusOr<Attached>> AttachReplicas(Witness* witness, std::vector<Repl
   absl::StatusOr<Taken> taken = co_await TakeGeneration(witness, &replicas, &options);
   TF_CO_RETURN_IF_ERROR(taken);
   // A crash from here on costs a generation, which are plenty.
-  absl::StatusOr<std::vector<SealReport>> reports =
-      co_await SealAll(&taken->in_sync, &taken->plan.taken, witness->name());
-  TF_CO_RETURN_IF_ERROR(reports);
   absl::StatusOr<std::map<VolumeId, StreamEnd>> streams =
-      co_await LevelReplicas(taken->in_sync, *std::move(reports));
+      co_await LevelThoseThatCan(&*taken, witness->name());
   TF_CO_RETURN_IF_ERROR(streams);
   TF_CO_RETURN_IF_ERROR(CheckSameCatalogues(taken->in_sync));
   absl::StatusOr<Membership> membership = co_await SettleMembership(witness, &*taken);

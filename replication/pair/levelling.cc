@@ -83,13 +83,16 @@ Task<absl::Status> AppendAll(Replica* replica, Generation generation,
 
 class Leveller {
  public:
-  Leveller(std::vector<Replica*> replicas, std::vector<SealReport> reports)
-      : replicas_(std::move(replicas)), reports_(std::move(reports)) {}
+  Leveller(std::vector<Replica*> replicas, std::vector<SealReport> reports,
+           std::vector<Replica*>* unfit)
+      : replicas_(std::move(replicas)), reports_(std::move(reports)), unfit_(*unfit) {}
 
   Task<absl::StatusOr<std::map<VolumeId, StreamEnd>>> Run();
 
  private:
   Task<absl::Status> Level(Levelled* levelled);
+  Task<absl::StatusOr<std::vector<TailEntry>>> ReadTail(const Levelled* levelled, Position after);
+  void FindUnfit(const Levelled& levelled);
   absl::StatusOr<std::vector<size_t>> Lacking(const Levelled& levelled,
                                               const std::vector<TailEntry>& tail);
   Task<absl::Status> GiveUpIncompleteGroups();
@@ -100,6 +103,7 @@ class Leveller {
 
   const std::vector<Replica*> replicas_;
   const std::vector<SealReport> reports_;
+  std::vector<Replica*>& unfit_;
   std::map<VolumeId, Levelled> streams_;
   SnapshotGroups groups_;
 };
@@ -130,6 +134,42 @@ absl::StatusOr<std::vector<size_t>> Leveller::Lacking(const Levelled& levelled,
   return first;
 }
 
+// From whoever has it: what is damaged on one may be whole on the other. kDataLoss: on none.
+Task<absl::StatusOr<std::vector<TailEntry>>> Leveller::ReadTail(const Levelled* levelled,
+                                                                Position after) {
+  absl::Status worst;
+  for (size_t i = 0; i < replicas_.size(); ++i) {
+    // The winner first.
+    Replica* const source = replicas_[(levelled->winner + i) % replicas_.size()];
+    if (levelled->ends[(levelled->winner + i) % replicas_.size()] != levelled->winner_end()) {
+      continue;
+    }
+    absl::StatusOr<std::vector<TailEntry>> tail =
+        co_await source->ReadTail(levelled->volume, after, kTailStepBytes);
+    if (tail.ok() && tail->empty()) {
+      tail = absl::DataLossError(absl::StrCat("volume ", levelled->volume.value(),
+                                              ": the log has nothing after ", ToText(after)));
+    }
+    if (tail.ok()) co_return tail;
+    worst =
+        Annotate(tail.status(), absl::StrCat("reading the end of the log of ", Describe(*source)));
+    if (!absl::IsDataLoss(worst)) break;
+  }
+  co_return worst;
+}
+
+void Leveller::FindUnfit(const Levelled& levelled) {
+  std::vector<Replica*> behind;
+  std::vector<Replica*> ahead;
+  bool lack_committed = false;
+  for (size_t i = 0; i < replicas_.size(); ++i) {
+    const bool level = levelled.ends[i] == levelled.winner_end();
+    (level ? ahead : behind).push_back(replicas_[i]);
+    lack_committed = lack_committed || levelled.ends[i] < levelled.committed;
+  }
+  if (!behind.empty()) unfit_ = lack_committed ? behind : ahead;
+}
+
 Task<absl::Status> Leveller::Level(Levelled* levelled) {
   Replica* winner = replicas_[levelled->winner];
   const Position end = levelled->winner_end();
@@ -137,14 +177,17 @@ Task<absl::Status> Leveller::Level(Levelled* levelled) {
   Position after = std::min(levelled->committed,
                             *std::min_element(levelled->ends.begin(), levelled->ends.end()));
   while (after < end) {
-    absl::StatusOr<std::vector<TailEntry>> tail =
-        co_await winner->ReadTail(levelled->volume, after, kTailStepBytes);
-    TF_CO_RETURN_IF_ERROR(
-        Annotate(tail.status(), absl::StrCat("reading the end of the log of ", Describe(*winner))));
-    if (tail->empty()) {
-      co_return HistoriesPart(*levelled, replicas_, levelled->winner,
-                              absl::StrCat("it has nothing after ", ToText(after)));
+    absl::StatusOr<std::vector<TailEntry>> tail = co_await ReadTail(levelled, after);
+    if (absl::IsDataLoss(tail.status())) {
+      FindUnfit(*levelled);
+      if (!unfit_.empty()) co_return tail.status();
+      // All have all of it, which is there to be read, or is bad, block by block.
+      TF_LOG(ERROR) << "volume " << levelled->volume
+                    << ": whether the last snapshots are complete groups can't be told: "
+                    << tail.status();
+      co_return absl::OkStatus();
     }
+    TF_CO_RETURN_IF_ERROR(tail);
     for (const TailEntry& entry : *tail) {
       if (entry.entry.position <= levelled->committed) continue;
       TF_CO_RETURN_IF_ERROR(groups_.AddUncommitted(entry.entry));
@@ -246,8 +289,10 @@ Task<absl::StatusOr<std::map<VolumeId, StreamEnd>>> Leveller::Run() {
 }  // namespace
 
 Task<absl::StatusOr<std::map<VolumeId, StreamEnd>>> LevelReplicas(std::vector<Replica*> replicas,
-                                                                  std::vector<SealReport> reports) {
-  Leveller leveller(std::move(replicas), std::move(reports));
+                                                                  std::vector<SealReport> reports,
+                                                                  std::vector<Replica*>* unfit) {
+  unfit->clear();
+  Leveller leveller(std::move(replicas), std::move(reports), unfit);
   co_return co_await leveller.Run();
 }
 

@@ -39,7 +39,8 @@ struct AbsentSet {
   std::string set_name;
   std::string place;
   std::string reason;
-  bool gone = false;  // there is nothing at its place; else it is there, and something is wrong
+  bool gone = false;     // there is nothing at its place; else it is there, and something is wrong
+  bool damaged = false;  // as far as it could be read; what it lost may be got back
 };
 
 // The first membership of a pool: generation 0, version 1, all stores in-sync. kInvalidArgument

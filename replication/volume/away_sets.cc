@@ -52,7 +52,9 @@ void AwaySets::AddAbsent(const AbsentSet& absent) {
   away->since = pool_->set.membership().degraded_since;
   away->reason = absent.reason;
   away->gone = absent.gone;
-  away->person = !absent.gone;
+  // One that is damaged can be opened as of before the damage, now that the witness does not count
+  // it any more: all that it has lost is on the set that is whole (R21).
+  away->person = !absent.gone && !absent.damaged;
   sets_.push_back(away);
 }
 

@@ -323,6 +323,13 @@ std::optional<uint32_t> PeekDescriptor(absl::Span<const std::byte> bytes,
   return fixed.used_bytes;
 }
 
+std::optional<SegmentNumber> PeekSegment(absl::Span<const std::byte> block,
+                                         const format::RawId& store_id) {
+  const auto fixed = Load<format::BatchDescriptor>(block, 0);
+  if (fixed.magic != format::kBatchMagic || fixed.store_id != store_id) return std::nullopt;
+  return SegmentNumber(fixed.segment);
+}
+
 absl::StatusOr<DecodedBatch> DecodeBatch(absl::Span<const std::byte> bytes,
                                          const SegmentIdentity& identity) {
   if (bytes.size() < sizeof(format::BatchDescriptor)) return Broken("is cut short");
@@ -394,6 +401,7 @@ void EncodeTrailer(const SegmentIdentity& identity, const SealRecord& seal,
   trailer.last_checksum = seal.last_checksum;
   trailer.end_block = seal.end_block;
   trailer.copies_crc = seal.copies_crc;
+  trailer.next_segment = seal.next_segment.value();
   trailer.crc = RecordCrc(trailer, identity.CrcSeed());
   Store(MakeHeader(identity), block, format::kTrailerHeaderOffset);
   Store(trailer, block, format::kTrailerOffset);
@@ -418,6 +426,7 @@ absl::StatusOr<SealRecord> DecodeTrailer(absl::Span<const std::byte> block,
   seal.last_checksum = trailer.last_checksum;
   seal.end_block = trailer.end_block;
   seal.copies_crc = trailer.copies_crc;
+  seal.next_segment = SegmentNumber(trailer.next_segment);
   const uint64_t blocks = SegmentBlocks(identity.segment_bytes);
   if (seal.copies_bytes > identity.segment_bytes || SealBlocks(seal.copies_bytes) >= blocks ||
       seal.first_block != blocks - SealBlocks(seal.copies_bytes) ||

@@ -137,6 +137,7 @@ struct SealRecord {
   uint32_t last_checksum = 0;
   uint32_t end_block = 0;
   uint32_t copies_crc = 0;
+  SegmentNumber next_segment;  // that was opened before this one was sealed; 0: not known
   bool operator==(const SealRecord&) const = default;
 };
 
@@ -154,6 +155,11 @@ absl::StatusOr<SealRecord> DecodeTrailer(absl::Span<const std::byte> block,
 // The copy of the header in the segment's last block. kDataLoss where it or the trailer with it
 // doesn't verify.
 absl::StatusOr<SegmentIdentity> DecodeHeaderFromTrailer(absl::Span<const std::byte> block);
+
+// The segment that the descriptor at the head of a segment names, where its header is damaged and
+// nothing of it can be verified: a hint. Nothing: there is none of this store.
+std::optional<SegmentNumber> PeekSegment(absl::Span<const std::byte> block,
+                                         const format::RawId& store_id);
 
 // ---- Bodies of the log's own records
 // -------------------------------------------------------------

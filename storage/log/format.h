@@ -145,7 +145,8 @@ struct SegmentTrailer {
   little_uint32_t last_checksum;
   little_uint32_t end_block;
   little_uint32_t copies_crc;
-  std::array<uint8_t, 432> reserved;
+  little_uint64_t next_segment;
+  std::array<uint8_t, 424> reserved;
 };
 // In the last block of a segment: the header's copy, then the trailer.
 inline constexpr size_t kTrailerHeaderOffset = 3072;  // bytes

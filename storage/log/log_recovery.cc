@@ -17,6 +17,15 @@ namespace {
 constexpr uint32_t kLookBlocks =
     kMaxUnsyncedBlocks + 2 * (kMaxBatchPayloadBlocks + kMaxDescriptorBlocks);
 
+constexpr char kHeal[] = "This copy must be healed from the other set";
+constexpr char kLostEnd[] = "twofold/lost-end";
+
+absl::Status LostEnd(std::string what) {
+  absl::Status status = absl::DataLossError(absl::StrCat(what, ". ", kHeal));
+  status.SetPayload(kLostEnd, absl::Cord("lost"));
+  return status;
+}
+
 // Nothing but cut records and empty batches without news: what opening a store leaves.
 bool IsBare(const LoggedBatch& batch) {
   return batch.commits.empty() &&
@@ -32,8 +41,14 @@ std::string Describe(const LogPosition& place) {
 
 }  // namespace
 
-Task<absl::StatusOr<SegmentLog::Replayed>> LogRecovery::Replay(LogPosition from, OnBatch on_batch) {
+bool IsLostEnd(const absl::Status& status) {
+  return !status.ok() && status.GetPayload(kLostEnd).has_value();
+}
+
+Task<absl::StatusOr<SegmentLog::Replayed>> LogRecovery::Replay(LogPosition from, OnBatch on_batch,
+                                                               SegmentLog::Known known) {
   on_batch_ = std::move(on_batch);
+  known_ = known;
   replayed_ = {};
   replayed_.damage = files_.damage();
   passed_.clear();
@@ -49,8 +64,8 @@ Task<absl::StatusOr<SegmentLog::Replayed>> LogRecovery::Replay(LogPosition from,
     TF_CO_RETURN_IF_ERROR(beginning);
     from = *beginning;
   } else if (files_.Find(from.segment) == nullptr) {
-    co_return absl::DataLossError(
-        absl::StrCat("the log has no ", Describe(from), ", where the replay has to start"));
+    TF_CO_RETURN_IF_ERROR(GiveUpEnd(absl::DataLossError(absl::StrCat(
+        "the log has no ", Describe(from), ", where the replay has to start. ", kHeal))));
   } else {
     passed_.insert(from.segment);
   }
@@ -68,8 +83,9 @@ Task<absl::StatusOr<SegmentLog::Replayed>> LogRecovery::Replay(LogPosition from,
   }
   absl::StatusOr<Beyond> beyond = co_await LookBeyond(place);
   TF_CO_RETURN_IF_ERROR(beyond);
-  TF_CO_RETURN_IF_ERROR(CheckNothingIsMissing(place, *beyond));
-  TF_CO_RETURN_IF_ERROR(DeliverDurable(beyond->known_durable));
+  const absl::Status complete = CheckNothingIsMissing(place, *beyond);
+  if (!complete.ok()) TF_CO_RETURN_IF_ERROR(GiveUpEnd(complete));
+  TF_CO_RETURN_IF_ERROR(DeliverDurable(std::max(beyond->known_durable, known_.durable)));
   heads_ = std::move(beyond->heads);
   status = co_await DeliverTail();
   TF_CO_RETURN_IF_ERROR(status);
@@ -149,10 +165,10 @@ Task<absl::StatusOr<DecodedBatch>> LogRecovery::FindInCopies(LogPosition place) 
     TF_CO_RETURN_IF_ERROR(copies);
     DecodedBatch& copy = (*copies)[place.batch.value() - seal->first_batch.value()];
     if (!Continues(place, copy.batch)) continue;
-    replayed_.damage.push_back(
-        {segment, copy.batch.start.block,
-         absl::StrCat("the descriptor of ", Describe(copy.batch.start),
-                      " is damaged; its copy at the segment's end is used")});
+    replayed_.damage.push_back({segment, copy.batch.start.block,
+                                absl::StrCat("the descriptor of ", Describe(copy.batch.start),
+                                             " is damaged; its copy at the segment's end is used"),
+                                ""});
     co_return std::move(copy);
   }
   co_return absl::NotFoundError("no copy");
@@ -176,6 +192,7 @@ Task<absl::StatusOr<LogRecovery::Beyond>> LogRecovery::LookBeyond(LogPosition pl
     if (absl::IsNotFound(seal.status())) continue;
     TF_CO_RETURN_IF_ERROR(seal);
     beyond.known_durable = std::max(beyond.known_durable, seal->last_batch);
+    beyond.opened = std::max(beyond.opened, seal->next_segment);
   }
   co_return beyond;
 }
@@ -183,17 +200,55 @@ Task<absl::StatusOr<LogRecovery::Beyond>> LogRecovery::LookBeyond(LogPosition pl
 // R12: is this the end of the log, or a hole in it?
 absl::Status LogRecovery::CheckNothingIsMissing(const LogPosition& place,
                                                 const Beyond& beyond) const {
-  if (beyond.known_durable >= place.batch) {
-    return absl::DataLossError(absl::StrCat(
-        "the log is damaged: ", Describe(place), " is missing, and everything up to batch ",
-        beyond.known_durable.value(), " was durable. This copy must be healed from the other set"));
+  const BatchNumber known_durable = std::max(beyond.known_durable, known_.durable);
+  if (known_durable >= place.batch) {
+    const std::string what = absl::StrCat("the log is damaged: ", Describe(place),
+                                          " is missing, and everything up to batch ",
+                                          known_durable.value(), " was durable");
+    // Where the log goes on behind it in other segments only, or not at all where the map comes
+    // from, the map may be the one that is not of today.
+    const bool hole =
+        std::any_of(beyond.heads.begin(), beyond.heads.end(),
+                    [&place](const LogPosition& head) { return head.segment == place.segment; });
+    if (hole || beyond.known_durable < place.batch) return LostEnd(what);
+    return absl::DataLossError(absl::StrCat(what, ". ", kHeal));
   }
-  if (!files_.unknown_slots().empty()) {
-    return absl::DataLossError(absl::StrCat(
-        "the log ends at ", Describe(place), ", but its end could be in a file that is damaged: ",
-        absl::StrJoin(files_.unknown_slots(), ", "),
-        ". This copy must be healed from the other set; then the file may be removed"));
+  if (files_.IsShort(place.segment)) {
+    return LostEnd(absl::StrCat("the log ends at ", Describe(place), ", and ",
+                                files_.Find(place.segment)->Describe(),
+                                " is cut off: its end is lost"));
   }
+  TF_RETURN_IF_ERROR(CheckNoSegmentIsMissing(place, beyond));
+  const std::vector<std::string> unknown = files_.UnknownBehind(place.segment);
+  if (!unknown.empty()) {
+    return LostEnd(absl::StrCat(
+        "the log ends at ", Describe(place),
+        ", but its end could be in a file that is damaged: ", absl::StrJoin(unknown, ", ")));
+  }
+  return absl::OkStatus();
+}
+
+// A segment that was opened is there, with what was written into it first, until a checkpoint lies
+// behind it. What trailers and the superblock say of that holds while no open was under way: once
+// it has found the end, an open recycles what lies behind it, until the superblock knows where it
+// began.
+absl::Status LogRecovery::CheckNoSegmentIsMissing(const LogPosition& place,
+                                                  const Beyond& beyond) const {
+  if (known_.opened == SegmentNumber()) return absl::OkStatus();
+  const bool begun = known_.opened > place.segment;
+  const bool gone = beyond.opened > place.segment && files_.Find(beyond.opened) == nullptr;
+  if (!begun && !gone) return absl::OkStatus();
+  const SegmentNumber missing = begun ? known_.opened : beyond.opened;
+  return LostEnd(absl::StrCat("the log ends at ", Describe(place), ", and segment ",
+                              missing.value(), ", which was written after it, is ",
+                              files_.Find(missing) == nullptr ? "gone" : "damaged"));
+}
+
+absl::Status LogRecovery::GiveUpEnd(const absl::Status& missing) {
+  if (!known_.give_up_end) return missing;
+  replayed_.gave_up_end = true;
+  replayed_.damage.push_back(
+      {SegmentNumber(), 0, absl::StrCat("given up: ", std::string(missing.message())), ""});
   return absl::OkStatus();
 }
 
@@ -331,6 +386,7 @@ Task<absl::StatusOr<LogPosition>> LogRecovery::SealSegment(SegmentNumber segment
   if (!absl::IsNotFound(copies.status())) co_return copies.status();
   SealBuilder seal(file.identity);
   LogPosition begin;
+  if (files_.IsShort(segment)) co_return begin;  // damage, as below
   LogPosition next{end.batch, segment, 1, 0};
   while (true) {
     absl::StatusOr<DecodedBatch> batch = co_await reader.ReadBatch(next.block);
@@ -344,7 +400,7 @@ Task<absl::StatusOr<LogPosition>> LogRecovery::SealSegment(SegmentNumber segment
   // A segment whose chain breaks in the middle is left as it is: damage, which healing sees to.
   const bool complete = next.batch == end.batch && next.previous_checksum == end.previous_checksum;
   if (seal.empty() || !complete) co_return begin;
-  status = co_await seal.Write(file);
+  status = co_await seal.Write(file, SegmentNumber());
   TF_CO_RETURN_IF_ERROR(status);
   co_return begin;
 }

@@ -27,7 +27,8 @@ class LogRecovery {
   explicit LogRecovery(SegmentFiles& files) : files_(files) {}
 
   // Contract: SegmentLog::Replay. Changes nothing on disk.
-  Task<absl::StatusOr<SegmentLog::Replayed>> Replay(LogPosition from, OnBatch on_batch);
+  Task<absl::StatusOr<SegmentLog::Replayed>> Replay(LogPosition from, OnBatch on_batch,
+                                                    SegmentLog::Known known);
 
   // After Replay: the segments that hold what it has passed.
   const std::set<SegmentNumber>& passed() const { return passed_; }
@@ -45,6 +46,7 @@ class LogRecovery {
   struct Beyond {
     std::vector<LogPosition> heads;  // where batches start
     BatchNumber known_durable;       // what they, or trailers, say was durable
+    SegmentNumber opened;            // the newest segment that trailers say was opened
   };
 
   Task<absl::Status> SyncFrom(SegmentNumber first);
@@ -57,6 +59,8 @@ class LogRecovery {
   Task<absl::StatusOr<DecodedBatch>> FindInCopies(LogPosition place);
   Task<absl::StatusOr<Beyond>> LookBeyond(LogPosition place);
   absl::Status CheckNothingIsMissing(const LogPosition& place, const Beyond& beyond) const;
+  absl::Status CheckNoSegmentIsMissing(const LogPosition& place, const Beyond& beyond) const;
+  absl::Status GiveUpEnd(const absl::Status& missing);
 
   absl::Status Deliver(DecodedBatch batch);
   absl::Status DeliverDurable(BatchNumber known_durable);
@@ -67,6 +71,7 @@ class LogRecovery {
 
   SegmentFiles& files_;
   OnBatch on_batch_;
+  SegmentLog::Known known_;
   SegmentLog::Replayed replayed_;
   std::set<SegmentNumber> passed_;
   std::unique_ptr<SegmentReader> reader_;

@@ -105,7 +105,7 @@ class LogWriter {
 
   // log_writer_segments.cc
   Task<absl::Status> Roll();
-  Task<void> SealOld(SegmentFile file, std::unique_ptr<SealBuilder> copies);
+  Task<void> SealOld(SegmentFile file, std::unique_ptr<SealBuilder> copies, SegmentNumber next);
   size_t WantedReady() const;
   Task<void> PrepareLoop();
   Task<void> CoverLoop();

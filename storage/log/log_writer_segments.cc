@@ -40,7 +40,7 @@ Task<absl::Status> LogWriter::Roll() {
   const SegmentFile& file = files_.Use(next);
   if (open_.has_value()) {
     sealing_ = true;
-    tasks_.Spawn(SealOld(open_->file, std::move(open_->copies)));
+    tasks_.Spawn(SealOld(open_->file, std::move(open_->copies), next));
   }
   open_.emplace(OpenSegment{file, 1, std::make_unique<SealBuilder>(file.identity)});
   leave_ = false;
@@ -52,8 +52,9 @@ Task<absl::Status> LogWriter::Roll() {
   co_return absl::OkStatus();
 }
 
-Task<void> LogWriter::SealOld(SegmentFile file, std::unique_ptr<SealBuilder> copies) {
-  absl::Status sealed = co_await copies->Write(file);
+Task<void> LogWriter::SealOld(SegmentFile file, std::unique_ptr<SealBuilder> copies,
+                              SegmentNumber next) {
+  absl::Status sealed = co_await copies->Write(file, next);
   sealing_ = false;
   if (!sealed.ok()) {
     Fail(sealed);

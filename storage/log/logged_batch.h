@@ -55,6 +55,7 @@ struct LogDamage {
   SegmentNumber segment;  // 0: unknown
   uint32_t block = 0;
   std::string what;
+  std::string where;  // the file, of segment 0
 };
 
 }  // namespace twofold

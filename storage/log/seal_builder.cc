@@ -40,12 +40,13 @@ void SealBuilder::Add(absl::Span<const std::byte> descriptor, const LogPosition&
   seal_.end_block = end.block;
 }
 
-Task<absl::Status> SealBuilder::Write(SegmentFile file) {
+Task<absl::Status> SealBuilder::Write(SegmentFile file, SegmentNumber next) {
   TF_CHECK(!empty());
   TF_CHECK_EQ(file.number(), identity_.segment);
   const uint64_t blocks = SealBlocks(seal_.copies_bytes);
   seal_.first_block = static_cast<uint32_t>(file.blocks() - blocks);
   TF_CHECK_LE(seal_.end_block, seal_.first_block) << file.Describe();
+  seal_.next_segment = next;
   const uint64_t bytes = blocks * kBlockSize;
   EncodeTrailer(identity_, seal_, From(bytes - kBlockSize).first(kBlockSize));
   const std::string what = absl::StrCat("sealing ", file.Describe());

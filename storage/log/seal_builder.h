@@ -25,10 +25,11 @@ class SealBuilder {
   uint64_t bytes() const { return seal_.copies_bytes; }
   bool empty() const { return seal_.batches == 0; }
 
-  // Writes copies and trailer, durably, in pieces between which the log's batches get their turn at
+  // Writes copies and trailer, durably, with `next`, the segment that was opened after this one (0:
+  // none is known), in pieces between which the log's batches get their turn at
   // the device. Every batch that was added is durable before, and the file has room. A crash in the
   // middle leaves a segment without valid copies. The builder outlives the task.
-  Task<absl::Status> Write(SegmentFile file);
+  Task<absl::Status> Write(SegmentFile file, SegmentNumber next);
 
  private:
   // The piece that the byte at `offset` belongs to, from that byte on; made if it is not there yet.

@@ -1,6 +1,7 @@
 #include "storage/log/segment_files.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -110,32 +111,18 @@ Task<absl::Status> SegmentFiles::OpenSlot(uint64_t slot) {
   absl::StatusOr<uint64_t> size_bytes = co_await file.device->Size(file.handle);
   TF_CO_RETURN_IF_ERROR(size_bytes);
   absl::StatusOr<SegmentIdentity> identity = co_await ReadHeader(slot, *size_bytes);
-  if (absl::IsNotFound(identity.status())) {
-    slots_[slot].state = State::kBlank;
-    co_return absl::OkStatus();
+  if (!identity.ok() && !absl::IsNotFound(identity.status()) &&
+      !absl::IsDataLoss(identity.status())) {
+    co_return Annotate(identity.status(), Describe(slot));
   }
-  absl::Status checked =
-      identity.ok() ? CheckIdentity(file, *identity, *size_bytes) : identity.status();
-  if (absl::IsDataLoss(checked)) {
-    SetDamaged(slot, checked);
-    co_return absl::OkStatus();
+  if (!identity.ok()) {
+    absl::Status taken = co_await TakeUnknown(slot, *size_bytes, identity.status());
+    co_return taken;
   }
-  if (!checked.ok()) {
-    co_return Annotate(checked, absl::StrCat(file.device->name(), "/", file.path));
-  }
-  const auto [other, inserted] = held_.try_emplace(identity->segment, slot);
-  if (!inserted) {
-    co_return absl::DataLossError(
-        absl::StrCat("segment ", identity->segment.value(), " is claimed by ", file.path, " and ",
-                     slots_[other->second].file.path, " in ", file.device->name(),
-                     ": remove the one that was copied here"));
-  }
-  file.identity = *identity;
-  slots_[slot].state = State::kInUse;
-  last_number_ = std::max(last_number_, identity->segment);
-  co_return absl::OkStatus();
+  co_return Annotate(TakeHeader(slot, *identity, *size_bytes), Describe(slot));
 }
 
+// kNotFound: the slot looks as if it never held anything. kDataLoss: it is damaged.
 Task<absl::StatusOr<SegmentIdentity>> SegmentFiles::ReadHeader(uint64_t slot, uint64_t size_bytes) {
   const SegmentFile& file = slots_[slot].file;
   // A crash in the middle of making the file left it short; nothing was written into it yet.
@@ -143,57 +130,150 @@ Task<absl::StatusOr<SegmentIdentity>> SegmentFiles::ReadHeader(uint64_t slot, ui
   AlignedBytes block(kBlockSize);
   const iovec piece = Piece(block.span());
   absl::Status read = co_await file.device->Read(file.handle, 0, absl::MakeConstSpan(&piece, 1));
-  TF_CO_RETURN_IF_ERROR(read);
-  absl::StatusOr<SegmentIdentity> identity = DecodeHeaderBlock(block.span());
-  // Recycling overwrites the copy first: beside one that verifies also a block of zeros is damage.
-  if (identity.ok() || size_bytes != options_.segment_bytes) co_return identity;
-  if (!absl::IsDataLoss(identity.status()) && !absl::IsNotFound(identity.status())) {
-    co_return identity;
-  }
-  read = co_await file.device->Read(file.handle, size_bytes - kBlockSize,
-                                    absl::MakeConstSpan(&piece, 1));
-  TF_CO_RETURN_IF_ERROR(read);
-  absl::StatusOr<SegmentIdentity> copy = DecodeHeaderFromTrailer(block.span());
-  if (!copy.ok()) co_return identity;
-  damage_.push_back({copy->segment, 0,
-                     absl::StrCat("the header of ", file.device->name(), "/", file.path,
-                                  " is damaged; its copy at the end is used")});
+  const absl::StatusOr<SegmentIdentity> identity =
+      read.ok() ? DecodeHeaderBlock(block.span()) : absl::StatusOr<SegmentIdentity>(read);
+  if (identity.ok()) co_return identity;
+  absl::StatusOr<SegmentIdentity> copy = co_await ReadHeaderCopy(slot, size_bytes);
+  // Another life of the file, or another file: what is wrong with block 0 says nothing of it.
+  if (!copy.ok() || !CheckIdentity(file, *copy).ok()) co_return identity;
+  damage_.push_back(
+      {copy->segment, 0,
+       absl::StrCat("the header of ", Describe(slot), " is damaged; its copy at the end is used"),
+       ""});
   co_return copy;
 }
 
-absl::Status SegmentFiles::CheckIdentity(const SegmentFile& file, const SegmentIdentity& identity,
-                                         uint64_t size_bytes) const {
-  if (identity.store_id != options_.store_id) {
-    return absl::FailedPreconditionError("the file belongs to another store; move it away");
+// Recycling destroys every older trailer first, and a file that is being made has none: so it is of
+// the life that block 0 is, or was, of; or of a segment that was freed, whose file was being made
+// anew.
+Task<absl::StatusOr<SegmentIdentity>> SegmentFiles::ReadHeaderCopy(uint64_t slot,
+                                                                   uint64_t size_bytes) {
+  if (size_bytes < options_.segment_bytes) co_return absl::NotFoundError("the end is cut off");
+  const SegmentFile& file = slots_[slot].file;
+  AlignedBytes block(kBlockSize);
+  const iovec piece = Piece(block.span());
+  absl::Status read = co_await file.device->Read(file.handle, options_.segment_bytes - kBlockSize,
+                                                 absl::MakeConstSpan(&piece, 1));
+  TF_CO_RETURN_IF_ERROR(read);
+  co_return DecodeHeaderFromTrailer(block.span());
+}
+
+// Without a header that verifies: is it a slot that nothing lives in, or one of which that can't be
+// told? Its first descriptor can't be verified either, but names the segment. Where a segment was
+// made ready and not written yet there stands one of an earlier life of the file, or nothing.
+Task<absl::Status> SegmentFiles::TakeUnknown(uint64_t slot, uint64_t size_bytes, absl::Status why) {
+  const SegmentFile& file = slots_[slot].file;
+  std::optional<SegmentNumber> number;
+  bool blank = size_bytes < 2 * kBlockSize;
+  if (!blank) {
+    AlignedBytes block(kBlockSize);
+    const iovec piece = Piece(block.span());
+    const absl::Status read =
+        co_await file.device->Read(file.handle, kBlockSize, absl::MakeConstSpan(&piece, 1));
+    if (read.ok()) number = PeekSegment(block.span(), options_.store_id);
+    blank = read.ok() && std::all_of(block.span().begin(), block.span().end(),
+                                     [](std::byte byte) { return byte == std::byte{0}; });
   }
-  if (SlotPath(identity.slot.value()) != file.path) {
-    return absl::FailedPreconditionError(absl::StrCat("the file was copied or renamed from ",
-                                                      SlotPath(identity.slot.value()),
-                                                      "; undo that, or remove the copy"));
+  if (absl::IsNotFound(why) && !number.has_value()) {
+    slots_[slot].state = State::kBlank;
+    co_return absl::OkStatus();
+  }
+  constexpr SegmentNumber kAny(~uint64_t{0});
+  SetDamaged(slot,
+             number.has_value() && absl::IsNotFound(why) ? std::string("its header is gone")
+                                                         : std::string(why.message()),
+             blank ? SegmentNumber() : number.value_or(kAny));
+  co_return absl::OkStatus();
+}
+
+absl::Status SegmentFiles::CheckIdentity(const SegmentFile& file,
+                                         const SegmentIdentity& identity) const {
+  if (identity.store_id != options_.store_id) {
+    return absl::FailedPreconditionError(
+        "the file belongs to another store; put this store's own file back");
   }
   if (identity.segment_bytes != options_.segment_bytes) {
     return absl::FailedPreconditionError(absl::StrCat("segments of ", identity.segment_bytes,
                                                       " bytes in a store that has ",
                                                       options_.segment_bytes));
   }
-  if (size_bytes != identity.segment_bytes) {
-    return absl::DataLossError(absl::StrCat("segment ", identity.segment.value(), " is ",
-                                            size_bytes, " bytes long instead of ",
-                                            identity.segment_bytes));
+  if (SlotPath(identity.slot.value()) != file.path) {
+    return absl::DataLossError(
+        absl::StrCat("what belongs into ", SlotPath(identity.slot.value()), " stands here"));
   }
   return absl::OkStatus();
 }
 
-void SegmentFiles::SetDamaged(uint64_t slot, const absl::Status& why) {
-  const SegmentFile& file = slots_[slot].file;
+// What is in a segment is known by its number: one that lies under the name of another is as good
+// as it ever was, unless it is a copy of one that is where it belongs.
+absl::Status SegmentFiles::TakeHeader(uint64_t slot, const SegmentIdentity& identity,
+                                      uint64_t size_bytes) {
+  SegmentFile& file = slots_[slot].file;
+  const absl::Status right = CheckIdentity(file, identity);
+  if (!right.ok() && !absl::IsDataLoss(right)) return right;
+  last_number_ = std::max(last_number_, identity.segment);
+  last_incarnation_ = std::max(last_incarnation_, identity.incarnation);
+  const auto [held, inserted] = held_.try_emplace(identity.segment, slot);
+  if (!inserted) {
+    uint64_t copy = slot;
+    if (right.ok()) {
+      copy = std::exchange(held->second, slot);
+      // What was said of the other file is not true of this one.
+      std::erase_if(damage_,
+                    [&identity](const LogDamage& one) { return one.segment == identity.segment; });
+      wrong_length_.erase(identity.segment);
+      short_.erase(identity.segment);
+    }
+    slots_[copy].file.identity = SegmentIdentity();
+    SetDamaged(copy,
+               absl::StrCat("a copy of segment ", identity.segment.value(), " (",
+                            Describe(copy == slot ? held->second : slot), ") stands here"),
+               SegmentNumber());
+    if (copy == slot) return absl::OkStatus();
+  }
+  file.identity = identity;
+  slots_[slot].state = State::kInUse;
+  if (!right.ok()) {
+    damage_.push_back(
+        {identity.segment, 0, absl::StrCat(Describe(slot), ": ", right.message()), ""});
+  }
+  if (size_bytes != options_.segment_bytes) {
+    damage_.push_back({identity.segment, 0,
+                       absl::StrCat(Describe(slot), " is ", size_bytes, " bytes long instead of ",
+                                    options_.segment_bytes),
+                       ""});
+    wrong_length_.insert(identity.segment);
+    if (size_bytes < options_.segment_bytes) short_.insert(identity.segment);
+  }
+  return absl::OkStatus();
+}
+
+void SegmentFiles::SetDamaged(uint64_t slot, const std::string& why, SegmentNumber number) {
   slots_[slot].state = State::kDamaged;
-  unknown_slots_.push_back(absl::StrCat(file.device->name(), "/", file.path));
-  damage_.push_back(
-      {SegmentNumber(), 0, absl::StrCat(unknown_slots_.back(), ": ", std::string(why.message()))});
+  damaged_[slot] = number;
+  damage_.push_back({SegmentNumber(), 0, absl::StrCat(Describe(slot), ": ", why), Describe(slot)});
+}
+
+std::string SegmentFiles::Describe(uint64_t slot) const {
+  return absl::StrCat(slots_[slot].file.device->name(), "/", slots_[slot].file.path);
+}
+
+std::vector<std::string> SegmentFiles::UnknownBehind(SegmentNumber end) const {
+  std::vector<std::string> paths;
+  for (const auto& [slot, number] : damaged_) {
+    if (number > end) paths.push_back(Describe(slot));
+  }
+  return paths;
+}
+
+std::vector<std::string> SegmentFiles::DamagedSlots() const {
+  std::vector<std::string> paths;
+  for (const auto& [slot, number] : damaged_) paths.push_back(Describe(slot));
+  return paths;
 }
 
 std::vector<std::string> SegmentFiles::LostFiles() const {
-  std::vector<std::string> lost = unknown_slots_;
+  std::vector<std::string> lost = DamagedSlots();
   const auto lacks_header = [](const Slot& slot) {
     return slot.state == State::kNotMade || slot.state == State::kBlank;
   };

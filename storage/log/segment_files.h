@@ -8,7 +8,11 @@
 //
 //   blank    a file without a header: of zeros, or not completely made
 //   ready    has the header of a new segment and nothing of this life behind it
-//   damaged  nobody knows what it holds: left alone
+//   damaged  its header is, and its copy too: nobody can verify what it holds. Left alone until
+//            ReuseDamaged
+//
+// A file that has another length than it should, or lies under the name of another one, is used as
+// far as it goes, and listed as damage.
 #pragma once
 
 #include <sys/uio.h>
@@ -55,8 +59,8 @@ class SegmentFiles {
   };
 
   // Opens the files that are there and reads their headers; changes nothing. The devices outlive
-  // it. kFailedPrecondition: a file belongs to another store or slot. kDataLoss: two claim one
-  // number.
+  // it. kFailedPrecondition: a file belongs to another store. Of two files that claim one number
+  // the one whose name is right counts.
   static Task<absl::StatusOr<std::unique_ptr<SegmentFiles>>> Open(std::vector<BlockDevice*> devices,
                                                                   Options options);
 
@@ -66,8 +70,13 @@ class SegmentFiles {
   std::vector<SegmentNumber> Numbers() const;
   // What Open found broken.
   const std::vector<LogDamage>& damage() const { return damage_; }
-  // Slots of which nobody knows what they hold.
-  const std::vector<std::string>& unknown_slots() const { return unknown_slots_; }
+  // Slots of which nobody knows what they hold, and that could hold a segment behind `end`: their
+  // paths.
+  std::vector<std::string> UnknownBehind(SegmentNumber end) const;
+  // The highest incarnation that a header names (R11).
+  Incarnation last_incarnation() const { return last_incarnation_; }
+  // Whether the file ends before the segment does.
+  bool IsShort(SegmentNumber segment) const { return short_.contains(segment); }
 
   // The files of the log that are gone, or of which nobody knows what they held. Slots are made in
   // order, each before the next: one without a file or a header below one with a header lost it.
@@ -92,6 +101,10 @@ class SegmentFiles {
   // is gone. The header tells it from a file that lost what was in it. Does nothing where it has
   // another life already, or is soon to have one since few slots are free.
   Task<absl::Status> Remake(SegmentNumber segment);
+  // The paths of the slots that are damaged.
+  std::vector<std::string> DamagedSlots() const;
+  // Makes the files of damaged slots anew: nothing that they may hold is needed any more.
+  Task<absl::Status> ReuseDamaged();
   // A ready segment is in use from now on.
   const SegmentFile& Use(SegmentNumber segment);
 
@@ -102,7 +115,7 @@ class SegmentFiles {
   // Slots for new segments, ready ones included.
   uint64_t free_slots() const;
   // All but the damaged ones.
-  uint64_t total_slots() const { return slots_.size() - unknown_slots_.size(); }
+  uint64_t total_slots() const { return slots_.size() - damaged_.size(); }
 
  private:
   enum class State { kNotMade, kBlank, kPreparing, kReady, kInUse, kFree, kDamaged };
@@ -117,9 +130,12 @@ class SegmentFiles {
   Task<absl::Status> ScanDirectory(size_t device);
   Task<absl::Status> OpenSlot(uint64_t slot);
   Task<absl::StatusOr<SegmentIdentity>> ReadHeader(uint64_t slot, uint64_t size_bytes);
-  absl::Status CheckIdentity(const SegmentFile& file, const SegmentIdentity& identity,
-                             uint64_t size_bytes) const;
-  void SetDamaged(uint64_t slot, const absl::Status& why);
+  Task<absl::StatusOr<SegmentIdentity>> ReadHeaderCopy(uint64_t slot, uint64_t size_bytes);
+  absl::Status CheckIdentity(const SegmentFile& file, const SegmentIdentity& identity) const;
+  absl::Status TakeHeader(uint64_t slot, const SegmentIdentity& identity, uint64_t size_bytes);
+  Task<absl::Status> TakeUnknown(uint64_t slot, uint64_t size_bytes, absl::Status why);
+  void SetDamaged(uint64_t slot, const std::string& why, SegmentNumber number);
+  std::string Describe(uint64_t slot) const;
   void AddSlots(uint64_t count);
 
   // segment_preparation.cc: new lives
@@ -140,7 +156,11 @@ class SegmentFiles {
   SegmentNumber last_number_;  // the highest ever given
   bool file_system_full_ = false;
   std::vector<LogDamage> damage_;
-  std::vector<std::string> unknown_slots_;
+  // Damaged slots, with the highest number of a segment that they can hold.
+  std::map<uint64_t, SegmentNumber> damaged_;
+  std::set<SegmentNumber> wrong_length_;
+  std::set<SegmentNumber> short_;
+  Incarnation last_incarnation_;
 };
 
 // One piece of memory as a device takes it.

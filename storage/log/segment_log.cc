@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "storage/base/check.h"
 #include "storage/base/prng.h"
 #include "storage/base/status_macros.h"
@@ -57,9 +58,10 @@ SegmentLog::~SegmentLog() = default;
 std::vector<SegmentNumber> SegmentLog::Segments() const { return impl_->files->Numbers(); }
 
 Task<absl::StatusOr<SegmentLog::Replayed>> SegmentLog::Replay(
-    LogPosition from, std::function<absl::Status(const LoggedBatch&)> on_batch) {
+    LogPosition from, std::function<absl::Status(const LoggedBatch&)> on_batch, Known known) {
   TF_CHECK(impl_->recovery != nullptr) << "Replay after StartAppending";
-  absl::StatusOr<Replayed> replayed = co_await impl_->recovery->Replay(from, std::move(on_batch));
+  absl::StatusOr<Replayed> replayed =
+      co_await impl_->recovery->Replay(from, std::move(on_batch), known);
   co_return replayed;
 }
 
@@ -76,12 +78,9 @@ Task<absl::Status> SegmentLog::StartAppending(Replayed replayed, Incarnation inc
   for (SegmentNumber segment : recovery->passed()) {
     if (segment >= replayed.needed_from.segment) keep.insert(segment);
   }
-  for (SegmentNumber segment : keep) {
-    if (impl_->files->Find(segment) == nullptr) {
-      co_return absl::DataLossError(
-          absl::StrCat("segment ", segment.value(), " is in use, and no file holds it"));
-    }
-  }
+  // The replay has met all that it needs: what is missing holds only blocks.
+  std::erase_if(keep,
+                [this](SegmentNumber segment) { return impl_->files->Find(segment) == nullptr; });
   // Up to the last step a crash leaves a log that recovers to the same cut.
   absl::Status status = co_await recovery->DestroyBeyondCut();
   TF_CO_RETURN_IF_ERROR(status);
@@ -121,7 +120,11 @@ Task<absl::Status> SegmentLog::ReadPayload(LogAddress first, uint32_t count,
 
 std::string SegmentLog::Locate(LogAddress address) const {
   const SegmentFile* file = impl_->files->Find(address.segment);
-  if (file == nullptr) return absl::StrCat("segment ", address.segment.value(), ", without a file");
+  if (file == nullptr) {
+    const std::vector<std::string> lost = LostFiles();
+    return absl::StrCat("segment ", address.segment.value(), ", without a file",
+                        lost.empty() ? "" : "; lost: ", absl::StrJoin(lost, ", "));
+  }
   return absl::StrCat(file->device->name(), "/", file->path, " at byte ",
                       uint64_t{address.block} * kBlockSize);
 }
@@ -248,6 +251,20 @@ Task<absl::Status> SegmentLog::Remake(SegmentNumber segment) {
   if (made.ok()) impl_->writer.OnFreed();
   co_return made;
 }
+
+bool SegmentLog::HasFile(SegmentNumber segment) const {
+  return impl_->files->Find(segment) != nullptr;
+}
+
+std::vector<std::string> SegmentLog::DamagedFiles() const { return impl_->files->DamagedSlots(); }
+
+Task<absl::Status> SegmentLog::ReuseDamagedFiles() {
+  absl::Status made = co_await impl_->files->ReuseDamaged();
+  if (made.ok()) impl_->writer.OnFreed();
+  co_return made;
+}
+
+Incarnation SegmentLog::last_incarnation() const { return impl_->files->last_incarnation(); }
 
 LogPosition SegmentLog::end() const { return impl_->writer.end(); }
 BatchNumber SegmentLog::known_durable() const { return impl_->writer.known_durable(); }

@@ -24,6 +24,10 @@
 
 namespace twofold {
 
+// Whether opening found that the end of the log is lost or damaged: what it says of the rest is as
+// true as ever.
+bool IsLostEnd(const absl::Status& status);
+
 class SegmentLog {
  public:
   struct Options {
@@ -57,6 +61,16 @@ class SegmentLog {
   // afterwards those in use, the open one included. Ascending.
   std::vector<SegmentNumber> Segments() const;
 
+  // What is known of the log's end from elsewhere, so that an end that was lost is noticed (P6).
+  struct Known {
+    // The segment that the newest open began with; 0: not known, an open was under way.
+    SegmentNumber opened;
+    BatchNumber durable;  // all up to this one were durable
+    // Damage there does not keep the log from opening: it ends before it, and what comes behind is
+    // given up. For a store that nobody counts on any more.
+    bool give_up_end = false;
+  };
+
   // Replays from `from` (batch 0: from the oldest segment there is) to the end of the log, calling
   // `on_batch` for each batch in order; stops at its first error. What it calls with is durable
   // (R13). `cut` is where the log ends; damage below what was known durable (R12) is kDataLoss
@@ -71,15 +85,23 @@ class SegmentLog {
     // Where a replay after a crash would start: `from`, until the store moves it on, up to `cut`,
     // by a checkpoint that it makes before it starts appending.
     LogPosition needed_from;
+    bool gave_up_end = false;  // as Known allows
   };
   Task<absl::StatusOr<Replayed>> Replay(LogPosition from,
-                                        std::function<absl::Status(const LoggedBatch&)> on_batch);
+                                        std::function<absl::Status(const LoggedBatch&)> on_batch,
+                                        Known known);
+  Task<absl::StatusOr<Replayed>> Replay(LogPosition from,
+                                        std::function<absl::Status(const LoggedBatch&)> on_batch) {
+    return Replay(from, std::move(on_batch), Known());
+  }
+  // The highest incarnation that a segment's header names.
+  Incarnation last_incarnation() const;
 
   // Ends recovery (R11): durably overwrites the head of every batch found beyond the cut, declares
   // every slot that `in_use` does not name free, opens a new segment and logs the kCut record as
   // its first with `incarnation`. Segments that the replay has passed from `needed_from` on stay in
-  // use, named or not. From here on Append works; Stop is needed, also after an error.
-  // kResourceExhausted: no segment is free.
+  // use, named or not; what is named and has no file is damage that somebody heals. From here on
+  // Append works; Stop is needed, also after an error. kResourceExhausted: no segment is free.
   Task<absl::Status> StartAppending(Replayed replayed, Incarnation incarnation,
                                     std::vector<SegmentNumber> in_use);
 
@@ -141,6 +163,11 @@ class SegmentLog {
   // Makes the file of a freed segment anew, whatever was wrong with it, unless it has another
   // number already.
   Task<absl::Status> Remake(SegmentNumber segment);
+  bool HasFile(SegmentNumber segment) const;
+  // Files that are damaged so that nobody knows what they hold: their paths; and making them anew,
+  // when nothing that they may hold is needed.
+  std::vector<std::string> DamagedFiles() const;
+  Task<absl::Status> ReuseDamagedFiles();
 
   // Where the next batch would start.
   LogPosition end() const;

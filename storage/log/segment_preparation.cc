@@ -17,7 +17,8 @@ Task<absl::StatusOr<SegmentNumber>> SegmentFiles::Prepare(Incarnation incarnatio
                                                : "no segment is free");
   }
   TF_CHECK_EQ(preparing_, 0u);
-  const bool recycled = !free_.empty();
+  // A file of another length is made anew.
+  const bool recycled = !free_.empty() && wrong_length_.erase(free_.begin()->first) == 0;
   const uint64_t slot = TakeSlot();
   preparing_ = 1;
   const SegmentIdentity identity = NewIdentity(slot, incarnation);
@@ -62,10 +63,12 @@ Task<absl::Status> SegmentFiles::Remake(SegmentNumber segment) {
   if (made.ok()) {
     AlignedBytes block(kBlockSize);
     const iovec piece = Piece(block.span());
+    file.identity.slot = SlotIndex(slot);  // It may have come from another one.
     EncodeHeaderBlock(file.identity, block.span());
     made = co_await file.device->Write(file.handle, 0, absl::MakeConstSpan(&piece, 1),
                                        Durability::kDurable);
   }
+  wrong_length_.erase(segment);
   --remaking_;
   if (made.ok()) {
     slots_[slot].state = State::kFree;
@@ -76,6 +79,25 @@ Task<absl::Status> SegmentFiles::Remake(SegmentNumber segment) {
     empty_slots_.insert(slot);
   }
   co_return Annotate(made, absl::StrCat("making ", file.device->name(), "/", file.path, " anew"));
+}
+
+// The log goes on without what may be in them, so a crash in the middle finds them damaged still,
+// or blank. With a header they are told from files that have lost what was in them.
+Task<absl::Status> SegmentFiles::ReuseDamaged() {
+  while (!damaged_.empty()) {
+    const uint64_t slot = damaged_.begin()->first;
+    SegmentFile& file = slots_[slot].file;
+    const SegmentIdentity identity = NewIdentity(slot, last_incarnation_);
+    absl::Status made = co_await PrepareSlot(slot, identity, /*recycled=*/false);
+    // Until it is done it is not used.
+    slots_[slot].state = made.ok() ? State::kFree : State::kDamaged;
+    TF_CO_RETURN_IF_ERROR(
+        Annotate(made, absl::StrCat("making ", file.device->name(), "/", file.path, " anew")));
+    damaged_.erase(slot);
+    file.identity = identity;
+    free_.emplace(identity.segment, slot);
+  }
+  co_return absl::OkStatus();
 }
 
 uint64_t SegmentFiles::TakeSlot() {

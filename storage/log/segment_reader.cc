@@ -22,6 +22,8 @@ Task<absl::Status> SegmentReader::Read(uint32_t block, absl::Span<std::byte> int
   const iovec piece = Piece(into);
   absl::Status read = co_await file_.device->Read(file_.handle, uint64_t{block} * kBlockSize,
                                                   absl::MakeConstSpan(&piece, 1));
+  // Damage, not a device that fails.
+  if (absl::IsOutOfRange(read)) read = absl::NotFoundError(read.message());
   co_return Annotate(read, absl::StrCat("reading ", file_.Describe(), " at block ", block));
 }
 
@@ -147,6 +149,7 @@ Task<absl::StatusOr<bool>> SegmentReader::PayloadVerifies(const LoggedBatch& bat
   if (count == 0) co_return true;
   AlignedBytes payload(size_t{count} * kBlockSize);
   absl::Status read = co_await Read(first, payload.span());
+  if (absl::IsNotFound(read)) co_return false;  // The file is cut off before it.
   TF_CO_RETURN_IF_ERROR(read);
   size_t offset = 0;
   for (const LoggedBatch::Item& item : batch.items) {

@@ -18,6 +18,18 @@ constexpr char kPath[] = "SUPERBLOCK";
 // What a file system, or the lock of the directory, puts into a directory that is empty to us.
 bool IsForeign(const std::string& name) { return name == "lost+found" || name == "LOCK"; }
 
+std::string PathOn(const BlockDevice* device) { return absl::StrCat(device->name(), "/", kPath); }
+
+SuperblockDamage WrongSize(const BlockDevice* device, uint64_t size_bytes) {
+  return {PathOn(device), absl::StrCat(PathOn(device), " is ", size_bytes,
+                                       " bytes long instead of ", format::kSuperblockFileBytes)};
+}
+
+SuperblockDamage BadSlot(const BlockDevice* device, size_t slot, absl::string_view why) {
+  return {absl::StrCat(PathOn(device), " at byte ", slot * kBlockSize),
+          absl::StrCat("copy ", slot, " in ", PathOn(device), ": ", why)};
+}
+
 // Writes the slot that does not hold the newest version. A crash in the middle leaves the other
 // one.
 Task<absl::Status> WriteSlot(BlockDevice* device, FileHandle file, SuperblockCopy copy) {
@@ -30,6 +42,9 @@ Task<absl::Status> WriteSlot(BlockDevice* device, FileHandle file, SuperblockCop
   co_return Annotate(written, absl::StrCat("writing ", device->name(), "/", kPath));
 }
 
+// A file of another length was damaged: it is made anew, and what was left of it is gone until its
+// slots are written. A crash in between leaves the directory without a superblock, which the other
+// directories or the other set make good.
 Task<absl::Status> WriteCopy(BlockDevice* device, SuperblockCopy copy) {
   absl::StatusOr<FileHandle> file = co_await device->Open(kPath, OpenMode::kExisting);
   if (absl::IsNotFound(file.status())) file = co_await device->Open(kPath, OpenMode::kCreate);
@@ -45,28 +60,41 @@ Task<absl::Status> WriteCopy(BlockDevice* device, SuperblockCopy copy) {
   co_return status;
 }
 
-// The newest valid copy in one directory. kNotFound: no file. kDataLoss: damaged.
-Task<absl::StatusOr<SuperblockCopy>> ReadCopy(BlockDevice* device) {
+// The newest valid copy in one directory. kNotFound: no file. kDataLoss: damaged. What is wrong
+// with it is added to `damage`.
+Task<absl::StatusOr<SuperblockCopy>> ReadCopy(BlockDevice* device,
+                                              std::vector<SuperblockDamage>* damage) {
   absl::StatusOr<FileHandle> file = co_await device->Open(kPath, OpenMode::kExisting);
   TF_CO_RETURN_IF_ERROR(file);
   absl::StatusOr<uint64_t> size_bytes = co_await device->Size(*file);
   TF_CO_RETURN_IF_ERROR(size_bytes);
   absl::StatusOr<SuperblockCopy> newest = absl::DataLossError(
       absl::StrCat("both copies in ", device->name(), "/", kPath, " are damaged"));
-  if (*size_bytes != format::kSuperblockFileBytes) co_return newest;
-  AlignedBytes bytes(format::kSuperblockFileBytes);
-  const iovec piece{bytes.data(), bytes.size()};
-  absl::Status read = co_await device->Read(*file, 0, absl::MakeConstSpan(&piece, 1));
-  TF_CO_RETURN_IF_ERROR(read);
+  if (*size_bytes != format::kSuperblockFileBytes)
+    damage->push_back(WrongSize(device, *size_bytes));
+  absl::Status unreadable;
   for (size_t slot = 0; slot < format::kSuperblockSlots; ++slot) {
+    if ((slot + 1) * kBlockSize > *size_bytes) break;
+    AlignedBytes bytes(kBlockSize);
+    const iovec piece{bytes.data(), bytes.size()};
+    const absl::Status read =
+        co_await device->Read(*file, slot * kBlockSize, absl::MakeConstSpan(&piece, 1));
+    // Of what can't be read the other slot is a copy, as of what does not verify.
     absl::StatusOr<SuperblockCopy> copy =
-        DecodeSuperblock(bytes.span().subspan(slot * kBlockSize, kBlockSize));
+        read.ok() ? DecodeSuperblock(bytes.span()) : absl::StatusOr<SuperblockCopy>(read);
+    if (!read.ok()) unreadable = read;
     if (absl::IsFailedPrecondition(copy.status())) {
       co_return Annotate(copy.status(), absl::StrCat(device->name(), "/", kPath));
     }
-    if (!copy.ok()) continue;
+    if (!copy.ok()) {
+      damage->push_back(BadSlot(device, slot, copy.status().message()));
+      continue;
+    }
     if (!newest.ok() || copy->superblock.version > newest->superblock.version) newest = copy;
   }
+  if (!newest.ok() && !unreadable.ok()) co_return unreadable;
+  // A new store has written one slot so far.
+  if (newest.ok() && newest->superblock.version == 1) damage->clear();
   co_return newest;
 }
 
@@ -163,11 +191,14 @@ Task<absl::Status> FormatSuperblock(std::vector<BlockDevice*> devices, Superbloc
   co_return absl::OkStatus();
 }
 
-Task<absl::StatusOr<Superblock>> ReadSuperblock(std::vector<BlockDevice*>& devices) {
+Task<absl::StatusOr<Superblock>> ReadSuperblock(std::vector<BlockDevice*>& devices,
+                                                std::vector<SuperblockDamage>* damage) {
   Copies copies;
   bool some_file = false;
   for (BlockDevice* device : devices) {
-    absl::StatusOr<SuperblockCopy> copy = co_await ReadCopy(device);
+    std::vector<SuperblockDamage> found;
+    absl::StatusOr<SuperblockCopy> copy = co_await ReadCopy(device, &found);
+    if (damage != nullptr) damage->insert(damage->end(), found.begin(), found.end());
     if (!copy.ok() && !absl::IsNotFound(copy.status()) && !absl::IsDataLoss(copy.status())) {
       co_return copy.status();
     }
@@ -182,7 +213,9 @@ Task<absl::StatusOr<Superblock>> ReadSuperblock(std::vector<BlockDevice*>& devic
   if (newest == nullptr) {
     co_return absl::DataLossError(
         absl::StrCat("the superblock in ", devices.front()->name(),
-                     " is damaged in all copies: heal this set from the other one"));
+                     " is damaged in all copies, so it can't be told what this set is: fill it ",
+                     "anew from the other one. Move what is in its directory away and put the ",
+                     "empty directory in its place with `twofold replica replace SET DIR`"));
   }
   TF_CO_RETURN_IF_ERROR(CheckSameStore(devices, copies, newest->superblock));
   absl::StatusOr<std::vector<BlockDevice*>> ordered = InOrder(devices, copies);
@@ -205,23 +238,21 @@ Task<absl::StatusOr<Superblock>> UpdateSuperblock(std::vector<BlockDevice*> devi
   co_return superblock;
 }
 
-Task<absl::StatusOr<std::vector<std::string>>> CheckSuperblocks(std::vector<BlockDevice*> devices,
-                                                                Superblock superblock) {
-  std::vector<std::string> damage;
+Task<absl::StatusOr<std::vector<SuperblockDamage>>> CheckSuperblocks(
+    std::vector<BlockDevice*> devices, Superblock superblock) {
+  std::vector<SuperblockDamage> damage;
   for (size_t place = 0; place < devices.size(); ++place) {
     BlockDevice* const device = devices[place];
-    const std::string name = absl::StrCat(device->name(), "/", kPath);
     absl::StatusOr<FileHandle> file = co_await device->Open(kPath, OpenMode::kExisting);
     if (absl::IsNotFound(file.status())) {
-      damage.push_back(absl::StrCat(name, " is gone"));
+      damage.push_back({PathOn(device), absl::StrCat(PathOn(device), " is gone")});
       continue;
     }
     TF_CO_RETURN_IF_ERROR(file);
     const absl::StatusOr<uint64_t> size_bytes = co_await device->Size(*file);
     TF_CO_RETURN_IF_ERROR(size_bytes);
     if (*size_bytes != format::kSuperblockFileBytes) {
-      damage.push_back(absl::StrCat(name, " is ", *size_bytes, " bytes long instead of ",
-                                    format::kSuperblockFileBytes));
+      damage.push_back(WrongSize(device, *size_bytes));
       continue;
     }
     for (size_t slot = 0; slot < format::kSuperblockSlots; ++slot) {
@@ -238,9 +269,8 @@ Task<absl::StatusOr<std::vector<std::string>>> CheckSuperblocks(std::vector<Bloc
           copy->superblock.disk_ids == superblock.disk_ids &&
           (newest ? copy->superblock == superblock : copy->superblock.version < superblock.version);
       if (right) continue;
-      damage.push_back(absl::StrCat(
-          "copy ", slot, " in ", name, ": ",
-          copy.ok() ? "it is not what was written there" : std::string(copy.status().message())));
+      damage.push_back(BadSlot(
+          device, slot, copy.ok() ? "it is not what was written there" : copy.status().message()));
     }
   }
   co_return damage;

@@ -87,6 +87,7 @@ void EncodeSuperblock(const SuperblockCopy& copy, absl::Span<std::byte> block) {
   for (size_t i = 0; i < superblock.disk_ids.size(); ++i) {
     SetText(slot.disk_ids[i], superblock.disk_ids[i]);
   }
+  slot.opened_segment = superblock.opened_segment.value();
   slot.crc = SlotCrc(slot);
   std::memcpy(block.data(), &slot, sizeof(slot));
 }
@@ -115,6 +116,7 @@ absl::StatusOr<SuperblockCopy> DecodeSuperblock(absl::Span<const std::byte> bloc
   for (size_t i = 0; i < std::min<size_t>(slot.disks, kMaxStoreDirectories); ++i) {
     superblock.disk_ids.emplace_back(slot.disk_ids[i].data(), slot.disk_ids[i].size());
   }
+  superblock.opened_segment = SegmentNumber(slot.opened_segment);
   copy.place = slot.place;
   const absl::Status checked = CheckSuperblock(superblock);
   if (!checked.ok() || slot.disks > kMaxStoreDirectories ||

@@ -37,7 +37,8 @@ struct SuperblockSlot {
   std::array<uint8_t, 3> reserved;
   std::array<char, kMaxNameBytes> set_name;
   std::array<std::array<char, kIdDigits>, kMaxStoreDirectories> disk_ids;
-  std::array<uint8_t, 3336> reserved_end;
+  boost::endian::little_uint64_t opened_segment;
+  std::array<uint8_t, 3328> reserved_end;
 };
 static_assert(sizeof(SuperblockSlot) == kBlockSize);
 static_assert(offsetof(SuperblockSlot, crc) == 8);
@@ -53,7 +54,8 @@ static_assert(offsetof(SuperblockSlot, disks) == 114);
 static_assert(offsetof(SuperblockSlot, set_name_bytes) == 116);
 static_assert(offsetof(SuperblockSlot, set_name) == 120);
 static_assert(offsetof(SuperblockSlot, disk_ids) == 248);
-static_assert(offsetof(SuperblockSlot, reserved_end) == 760);
+static_assert(offsetof(SuperblockSlot, opened_segment) == 760);
+static_assert(offsetof(SuperblockSlot, reserved_end) == 768);
 
 }  // namespace format
 

@@ -285,7 +285,10 @@ Task<absl::Status> Store::LoadGroup(const MovedBlocks& group, const std::vector<
       }
       if (!bad.ok()) {
         ++bad_blocks_seen_;
-        NoteDamage({group.source, one.source_block}, 1, std::string(bad.message()));
+        // Where the file is lost that is said once, of all of it.
+        if (log_->HasFile(group.source)) {
+          NoteDamage({group.source, one.source_block}, 1, std::string(bad.message()));
+        }
         if (!bad_blocks) co_return bad;
         const BlockIdentity identity{one.volume, one.timeline, one.block, one.position, crcs[i]};
         bad = co_await FetchBlock(identity, block, bad_blocks);

@@ -14,18 +14,25 @@ void Store::NoteDamage(LogAddress first, uint32_t count, const std::string& what
   place.count = count;
   place.where = log_->Locate(first);
   place.what = what;
+  AddDamage(std::move(place));
+}
+
+void Store::AddDamage(DamagedPlace place) {
   place.seen = Executor::Current().WallNow();
-  const std::string where = place.where;
+  const std::string text = place.first.segment == SegmentNumber()
+                               ? place.where
+                               : absl::StrCat("segment ", place.first.segment.value(), ", block ",
+                                              place.first.block, " (", place.where, ")");
+  const std::string what = place.what;
   if (!damage_list_.Note(std::move(place))) return;
-  TF_LOG(ERROR) << "set " << superblock_.set_name << " is DAMAGED: segment " << first.segment
-                << ", block " << first.block << " (" << where << "): " << what;
+  TF_LOG(ERROR) << "set " << superblock_.set_name << " is DAMAGED: " << text << ": " << what;
 }
 
 // What opening has found.
 void Store::NoteDamageFound() {
   for (const LogDamage& damage : damage_) {
     if (damage.segment == SegmentNumber()) {
-      TF_LOG(ERROR) << place_ << ": " << damage.what;
+      NoteFileDamage(damage.where.empty() ? place_ : damage.where, damage.what);
     } else {
       NoteDamage({damage.segment, damage.block}, 0, damage.what);
     }

@@ -122,8 +122,10 @@ class Rebuild {
       absl::StatusOr<LogPosition> from = co_await FindReplayStart(&logged);
       TF_CO_RETURN_IF_ERROR(from);
       replay_from_ = *from;
+      SegmentLog::Known known;
+      known.opened = superblock_.opened_segment;
       absl::StatusOr<SegmentLog::Replayed> replayed =
-          co_await log_.Replay(replay_from_, &Rebuild::Ignore);
+          co_await log_.Replay(replay_from_, &Rebuild::Ignore, known);
       TF_CO_RETURN_IF_ERROR(replayed);
       if (!catalogue_.pins().empty()) co_return Heal("this set was being brought level");
       end_ = replayed->cut.batch;

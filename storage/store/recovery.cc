@@ -1,9 +1,7 @@
 // Opening a store: from what a crash left to a store that serves (DESIGN.md section 5; R11-R13,
 // R40, M9, M14).
 //
-// 1. Superblock: who we are; all disks are here. Take the next incarnation, durably, before
-// anything that
-//    carries it is written. A crash here costs a number.
+// 1. Superblock: who we are; all disks are here.
 // 2. The newest checkpoint: the map, the catalogue and the segment table as of one log position. It
 // was committed
 //    atomically, so it is the newest or the one before, never a mixture.
@@ -12,7 +10,9 @@
 //    ahead of the oldest uncommitted entry) are skipped by position. Nothing is written, so a crash
 //    here repeats the same.
 // Blocks that the cleaner moved are taken note of at the end of it (cleaner.cc).
-// 4. Start appending: the log makes the dead tail unreadable and durably begins a new segment. From
+// 4. Take the next incarnation, durably, before anything that carries it is written. A crash here
+//    costs a number.
+// 5. Start appending: the log makes the dead tail unreadable and durably begins a new segment. From
 // that record on the
 //    cut is final. Segments that hold something live, or that replay may need, are in use; all
 //    others are free. Until the first checkpoint afterwards nothing more is freed (M14).
@@ -60,8 +60,10 @@ Task<absl::StatusOr<std::unique_ptr<Store>>> Store::Open(StoreParts parts, Store
   if (!status.ok()) {
     co_await store->Stop();
     absl::Status annotated = Annotate(status, store->place_);
-    // With every file of the log there, a map that does not go with it is an old one.
-    const bool stale = store->log_ != nullptr && store->log_->LostFiles().empty();
+    // With every file of the log there, a map that does not go with it is an old one; unless it is
+    // the log that has lost its end.
+    const bool stale =
+        store->log_ != nullptr && store->log_->LostFiles().empty() && !IsLostEnd(status);
     if (absl::IsDataLoss(status) && (!store->map_loaded_ || stale)) {
       annotated.SetPayload(kMapDamage, absl::Cord("damaged"));
     }
@@ -74,15 +76,11 @@ Task<absl::Status> Store::Recover() {
   place_ = absl::StrJoin(devices_, ",", [](std::string* out, const BlockDevice* device) {
     out->append(device->name());
   });
-  absl::StatusOr<Superblock> superblock = co_await ReadSuperblock(devices_);
+  std::vector<SuperblockDamage> damage;
+  absl::StatusOr<Superblock> superblock = co_await ReadSuperblock(devices_, &damage);
   TF_CO_RETURN_IF_ERROR(superblock);
   superblock_ = *std::move(superblock);
-  if (!options_.read_only) {
-    superblock_.incarnation = superblock_.incarnation.Next();
-    superblock = co_await UpdateSuperblock(devices_, superblock_);
-    TF_CO_RETURN_IF_ERROR(superblock);
-    superblock_ = *std::move(superblock);
-  }
+  NoteSuperblockDamage(damage);
 
   map_loaded_ = false;
   absl::Status status = co_await LoadCheckpoint();
@@ -167,6 +165,12 @@ Task<absl::Status> Store::OpenLog() {
   options.store_id = raw_id;
   options.segment_bytes = superblock_.segment_bytes;
   options.max_segments = superblock_.max_segments;
+  // Of segments whose files are lost no header tells.
+  options.number_floor = std::max(
+      {last_checkpoint_.replay_from.segment, catalogue_segment_, superblock_.opened_segment});
+  if (!table_.segments().empty()) {
+    options.number_floor = std::max(options.number_floor, table_.segments().rbegin()->first);
+  }
   options.on_logged = [this](const LoggedBatch& batch) { OnLogged(batch); };
   options.take_commits = [this] { return streams_.TakeMovedMarks(kMaxBatchCommitMarks); };
   options.on_failed = [this](const absl::Status& status) { Fail(status); };
@@ -207,9 +211,16 @@ Task<absl::Status> Store::ReplayLog() {
   }
   TF_CO_RETURN_IF_ERROR(ReconcileSegments(present));
 
+  SegmentLog::Known known;
+  known.opened = superblock_.opened_segment;
+  // The checkpoint was committed when all that was logged before it was durable.
+  if (last_checkpoint_.number > 0) {
+    known.durable = BatchNumber(last_checkpoint_.moved_before.value() - 1);
+  }
+  known.give_up_end = options_.give_up_end_of_pool == superblock_.pool_id;
+  const auto take = [this](const LoggedBatch& batch) { return TakeReplayed(batch); };
   absl::StatusOr<SegmentLog::Replayed> replayed =
-      co_await log_->Replay(last_checkpoint_.replay_from,
-                            [this](const LoggedBatch& batch) { return TakeReplayed(batch); });
+      co_await log_->Replay(last_checkpoint_.replay_from, take, known);
   TF_CO_RETURN_IF_ERROR(replayed);
   // The first segment is there, and nothing says where its batches were: that it was empty can't be
   // told from what was lost.
@@ -226,11 +237,42 @@ Task<absl::Status> Store::ReplayLog() {
   if (options_.read_only) co_return absl::OkStatus();
 
   ForgetSegmentsBeyond(replayed->cut.segment);
-  status =
-      co_await log_->StartAppending(*std::move(replayed), superblock_.incarnation, SegmentsInUse());
+  co_return co_await StartAppending(*std::move(replayed));
+}
+
+// The next incarnation is durable before anything that carries it is written (R11), and is higher
+// than any in the log: the superblock may be a copy from the past. It says that an open is under
+// way until the log has begun anew, and then with which segment: that one is there from now on,
+// until a checkpoint lies behind it. Both slots are written, so whatever was wrong with one is
+// gone.
+Task<absl::Status> Store::StartAppending(SegmentLog::Replayed replayed) {
+  const Incarnation seen = std::max(replayed.last_incarnation, log_->last_incarnation());
+  if (superblock_.incarnation < seen) {
+    NoteSuperblockDamage(
+        {{absl::StrCat(place_, "/SUPERBLOCK"),
+          absl::StrCat("it is a copy from the past, of incarnation ",
+                       superblock_.incarnation.value(), "; the log has ", seen.value())}});
+  }
+  superblock_.incarnation = std::max(superblock_.incarnation, seen).Next();
+  superblock_.opened_segment = SegmentNumber();
+  absl::StatusOr<Superblock> superblock = co_await UpdateSuperblock(devices_, superblock_);
+  TF_CO_RETURN_IF_ERROR(superblock);
+  superblock_ = *std::move(superblock);
+
+  const bool gave_up_end = replayed.gave_up_end;
+  absl::Status status =
+      co_await log_->StartAppending(std::move(replayed), superblock_.incarnation, SegmentsInUse());
   TF_CO_RETURN_IF_ERROR(status);
   appending_ = true;
-  co_return absl::OkStatus();
+
+  superblock_.opened_segment = log_->end().segment;
+  superblock = co_await UpdateSuperblock(devices_, superblock_);
+  TF_CO_RETURN_IF_ERROR(superblock);
+  superblock_ = *std::move(superblock);
+  // Numbers of batches that were given up are used again: what the checkpoint says of them does not
+  // hold any more. Until it is replaced the log is found damaged again, and given up again.
+  if (gave_up_end) status = co_await Checkpoint();
+  co_return status;
 }
 
 // Brings the segment table, which knows what the checkpoint knew, and the log's headers together.
@@ -238,15 +280,19 @@ absl::Status Store::ReconcileSegments(const std::vector<SegmentNumber>& present)
   const SegmentNumber keep_from =
       std::min(last_checkpoint_.replay_from.segment, catalogue_segment_);
   SegmentTable::Frozen gone;
+  std::vector<SegmentNumber> lost;
   for (const auto& [segment, info] : table_.segments()) {
     if (std::binary_search(present.begin(), present.end(), segment)) continue;
     if (info.live_blocks == 0 && info.zero_blocks == 0 && segment < keep_from) {
       // Freed after the checkpoint and recycled since; only its rows are left.
       gone.dead.push_back(segment);
     } else {
-      damage_.push_back({segment, 0, "the segment's file is gone or its header is damaged"});
+      damage_.push_back({segment, 0, "the segment's file is gone or its header is damaged", ""});
+      lost.push_back(segment);
     }
   }
+  // Nothing is written into them any more; what lived in them is moved out from the other set.
+  for (SegmentNumber segment : lost) table_.Seal(segment);
   released_ = table_.Release(gone);
   for (SegmentNumber segment : present) {
     const bool wanted = last_checkpoint_.number == 0 || segment >= keep_from;

@@ -102,6 +102,11 @@ Task<absl::Status> Store::ReadVersion(BlockIdentity block, absl::Span<std::byte>
 
 Task<absl::StatusOr<CleanOutcome>> Store::Repair(SegmentNumber segment, BlockSource source) {
   TF_CO_RETURN_IF_ERROR(CheckGoesOn(source));
+  if (segment == SegmentNumber()) {
+    const absl::Status repaired = co_await RepairFiles();
+    TF_CO_RETURN_IF_ERROR(repaired);
+    co_return CleanOutcome();
+  }
   absl::StatusOr<CleanOutcome> outcome = CleanOutcome();
   const absl::Status sealed = co_await MakeSealed(segment);
   if (sealed.ok()) {

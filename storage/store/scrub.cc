@@ -118,8 +118,11 @@ Task<absl::Status> StoreScrub::RunAll() {
 Task<absl::Status> StoreScrub::LookAgain() {
   std::set<SegmentNumber> segments;
   for (const ScrubFinding& finding : report_.findings) segments.insert(finding.segment);
-  // Nobody repairs those while the store is open, or not all of them are known.
-  if (segments.contains(SegmentNumber()) || report_.damaged_places > report_.findings.size()) {
+  // Nobody repairs what is damaged in the map while the store is open; or not all is known.
+  const auto in_files = static_cast<uint64_t>(
+      std::count_if(report_.findings.begin(), report_.findings.end(),
+                    [](const ScrubFinding& one) { return one.segment == SegmentNumber(); }));
+  if (in_files > damaged_superblocks_ || report_.damaged_places > report_.findings.size()) {
     co_return absl::OkStatus();
   }
   progress_.what = "waiting for repair";
@@ -132,7 +135,12 @@ Task<absl::Status> StoreScrub::LookAgain() {
   const uint64_t found = std::exchange(report_.damaged_places, 0);
   report_.findings.clear();
   for (SegmentNumber segment : segments) {
-    absl::Status status = co_await ScrubSegment(segment);
+    absl::Status status;
+    if (segment == SegmentNumber()) {
+      status = co_await ScrubSuperblocks();
+    } else {
+      status = co_await ScrubSegment(segment);
+    }
     TF_CO_RETURN_IF_ERROR(status);
   }
   report_.healed_places = found > report_.damaged_places ? found - report_.damaged_places : 0;
@@ -162,11 +170,11 @@ void StoreScrub::Note(SegmentNumber segment, uint32_t block, std::string what) {
 
 Task<absl::Status> StoreScrub::ScrubSuperblocks() {
   progress_.what = "superblock";
-  std::vector<std::string> damage;
+  std::vector<SuperblockDamage> damage;
   for (int tries = 0; tries < kSuperblockTries; ++tries) {
     absl::Status status = co_await Pace(2 * kBlockSize * store_->devices_.size());
     TF_CO_RETURN_IF_ERROR(status);
-    absl::StatusOr<std::vector<std::string>> found =
+    absl::StatusOr<std::vector<SuperblockDamage>> found =
         co_await CheckSuperblocks(store_->devices_, store_->superblock_);
     TF_CO_RETURN_IF_ERROR(found);
     damage = *std::move(found);
@@ -174,7 +182,11 @@ Task<absl::Status> StoreScrub::ScrubSuperblocks() {
     const bool slept = co_await cancel_.SleepFor(kSuperblockPauseNanos);
     if (!slept) co_return Cancelled();
   }
-  for (std::string& what : damage) Note(SegmentNumber(), 0, std::move(what));
+  for (SuperblockDamage& one : damage) {
+    store_->NoteFileDamage(one.where, one.what);
+    Note(SegmentNumber(), 0, std::move(one.what));
+    ++damaged_superblocks_;
+  }
   co_return absl::OkStatus();
 }
 

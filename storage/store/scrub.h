@@ -108,6 +108,7 @@ class StoreScrub {
   Store* const store_;
   ScrubOptions options_;
   CancelSource cancel_;
+  uint64_t damaged_superblocks_ = 0;  // copies, met in all
   ScrubReport report_;
   absl::Status map_damage_;  // some of it
   ScrubProgress progress_;

@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -66,6 +67,10 @@ struct StoreOptions {
   uint64_t checkpoint_entries = 0;
   uint64_t checkpoint_bytes = 0;
   uint32_t max_lineage_depth = kMaxLineageDepth;  // extent_map.h
+  // Where the end of its log is damaged the store opens as of before that, giving up the rest: if
+  // it is of this pool. For a set that is not in-sync by the witness's word, and is brought level
+  // from one that is: all that is given up is there. Empty: damage there is kDataLoss.
+  std::string give_up_end_of_pool;
 };
 
 // Makes an empty store in directories that hold none (kAlreadyExists otherwise). The metadata store
@@ -102,6 +107,7 @@ class Store {
     return *map_;
   }
   MetadataStore& metadata() { return *parts_.metadata; }
+  // What opening has found.
   const std::vector<LogDamage>& damage() const { return damage_; }
   const CheckpointRecord& last_checkpoint() const { return last_checkpoint_; }
   // As the checkpoint had it, without what was replayed since; of a read-only store.
@@ -219,6 +225,9 @@ class Store {
   // 0: the segment's records). damage.cc.
   const DamageList& damage_list() const { return damage_list_; }
   void NoteDamage(LogAddress first, uint32_t count, const std::string& what);
+  // The same of what is no segment, or nobody knows which: the superblock, files of the log. It is
+  // listed under segment 0, and Repair of that heals it. file_damage.cc.
+  void NoteFileDamage(const std::string& where, const std::string& what);
   // When it was last proven whole (scrub.h); nothing: never. A resync, which fills it anew from
   // another set, ends that.
   const std::optional<ProofRecord>& proof() const { return proof_; }
@@ -249,6 +258,7 @@ class Store {
   Task<absl::Status> OpenLog();
   Task<absl::Status> ReplayLog();
   Task<absl::Status> RebuildLostMap();
+  Task<absl::Status> StartAppending(SegmentLog::Replayed replayed);
   absl::Status ReconcileSegments(const std::vector<SegmentNumber>& present);
   absl::Status TakeReplayed(const LoggedBatch& batch);
   void ForgetSegmentsBeyond(SegmentNumber last);
@@ -349,12 +359,20 @@ class Store {
 
   // damage.cc
   void NoteDamageFound();
+  void AddDamage(DamagedPlace place);
   void SettleDamage(SegmentNumber segment, const absl::Status& cleaned);
 
   // repair.cc
   Task<absl::Status> ReadContent(SegmentNumber segment, bool by_map, SegmentContent* content);
   Task<absl::Status> MakeSealed(SegmentNumber segment);
   Task<absl::Status> GiveBack(SegmentNumber segment);
+
+  // file_damage.cc
+  void NoteSuperblockDamage(const std::vector<SuperblockDamage>& damage);
+  Task<absl::Status> RepairFiles();
+  Task<absl::Status> RepairSuperblocks();
+  Task<absl::Status> RepairLogFiles();
+  std::vector<SegmentNumber> LostSegments() const;
 
   // reader.cc
   Task<absl::Status> ReadPlaced(Run run, absl::Span<std::byte> into);
@@ -389,6 +407,7 @@ class Store {
   bool map_damaged_ = false;
   uint64_t bad_blocks_seen_ = 0;
   DamageList damage_list_;
+  std::map<std::string, uint32_t> damaged_files_;  // by place: its number in the list
   bool repairs_cancelled_ = false;
   uint64_t reads_ = 0;  // by clients
   std::optional<ProofRecord> proof_;

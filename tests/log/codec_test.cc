@@ -117,6 +117,7 @@ TEST(LogCodec, TrailerIsTheGoldenBytes) {
   seal.last_checksum = 0x55667788;
   seal.end_block = 12;
   seal.copies_crc = 0x99aabbcc;
+  seal.next_segment = SegmentNumber(90);
   EncodeTrailer(TestIdentity(), seal, block.span());
   const std::string golden = Golden("log/trailer.hex");
   EXPECT_EQ(Hex(block.span().subspan(3584, golden.size())), absl::BytesToHexString(golden));

@@ -281,6 +281,20 @@ void SimDisk::CopyBlock(const std::string& from_path, uint64_t from, const std::
   Overwrite(to_path, to * kBlockSize, Peek(from_path, from * kBlockSize, kBlockSize));
 }
 
+void SimDisk::SetLength(const std::string& path, uint64_t bytes) {
+  File& file = Get(path);
+  Resize(file.visible, bytes);
+  Resize(file.platter, bytes);
+}
+
+void SimDisk::SwapFiles(const std::string& one, const std::string& other) {
+  std::swap(Get(one), Get(other));
+}
+
+void SimDisk::CopyFile(const SimDisk& from, const std::string& path) {
+  files_[path] = from.Get(path);
+}
+
 void SimDisk::Lose(const std::string& path) {
   TF_CHECK_EQ(files_.erase(path), 1u) << "no file " << path << " on disk " << name_;
 }

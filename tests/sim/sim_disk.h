@@ -99,6 +99,12 @@ class SimDisk {
   void CopyBlock(const std::string& from_path, uint64_t from, const std::string& to_path,
                  uint64_t to);
   void Overwrite(const std::string& path, uint64_t offset, absl::Span<const std::byte> bytes);
+  // It has another length: its end goes, or zeros follow it.
+  void SetLength(const std::string& path, uint64_t bytes);
+  // Two files have each other's name.
+  void SwapFiles(const std::string& one, const std::string& other);
+  // It is what it is on another disk, as an old copy.
+  void CopyFile(const SimDisk& from, const std::string& path);
   // The file vanishes.
   void Lose(const std::string& path);
 

@@ -62,11 +62,13 @@ Daemon::Daemon(Parts parts, ServeSettings settings)
 
 Daemon::~Daemon() { TF_CHECK(pool_ == nullptr && witness_ == nullptr); }
 
-Task<absl::StatusOr<std::unique_ptr<Store>>> Daemon::OpenStore(SetSpec set, bool read_only) {
+Task<absl::StatusOr<std::unique_ptr<Store>>> Daemon::OpenStore(SetSpec set, bool read_only,
+                                                               std::string give_up_end_of_pool) {
   DirectoryStoreOptions options;
   options.directories = set.directories;
   options.store.map_cache_bytes = settings_.map_cache_bytes;
   options.store.read_only = read_only;
+  options.store.give_up_end_of_pool = std::move(give_up_end_of_pool);
   absl::StatusOr<std::unique_ptr<Store>> store =
       co_await OpenDirectoryStore(*parts_.poller, *parts_.offload, std::move(options));
   TF_CO_RETURN_IF_ERROR(Annotate(store.status(), Describe(set)));
@@ -112,7 +114,8 @@ Task<absl::Status> Daemon::OpenSets() {
     if (replicas_[i] != nullptr) mistakes.push_back(opened[i]);
     TF_LOG(ERROR) << "not opened: " << opened[i].message();
     absent_.push_back({settings_.sets[i].name, absl::StrJoin(settings_.sets[i].directories, ","),
-                       std::string(opened[i].message()), absl::IsNotFound(opened[i])});
+                       std::string(opened[i].message()), absl::IsNotFound(opened[i]),
+                       absl::IsDataLoss(opened[i])});
   }
   if (!mistakes.empty()) co_return Joined(mistakes);
   if (absent_.size() == settings_.sets.size()) co_return Joined(opened);

@@ -63,7 +63,8 @@ class Daemon {
   Task<void> Close();
 
  private:
-  Task<absl::StatusOr<std::unique_ptr<Store>>> OpenStore(SetSpec set, bool read_only);
+  Task<absl::StatusOr<std::unique_ptr<Store>>> OpenStore(SetSpec set, bool read_only,
+                                                         std::string give_up_end_of_pool = "");
   Task<absl::Status> OpenSet(size_t index);
   Task<absl::Status> OpenSets();
   // For --replace: the store that takes the place of the lost one, made or, after a crash, found.

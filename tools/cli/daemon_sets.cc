@@ -75,7 +75,9 @@ Task<absl::StatusOr<std::unique_ptr<Replica>>> Daemon::OpenAgain(std::string set
     co_return absl::NotFoundError(
         absl::StrCat(Describe(*spec), ": there is no SUPERBLOCK or no log in ", directory));
   }
-  absl::StatusOr<std::unique_ptr<Store>> store = co_await OpenStore(*spec, /*read_only=*/false);
+  // Nobody counts on it: the membership that is in the witness is without it.
+  absl::StatusOr<std::unique_ptr<Store>> store =
+      co_await OpenStore(*spec, /*read_only=*/false, layout_.pool_id);
   TF_CO_RETURN_IF_ERROR(store);
   const std::string found = (*store)->superblock().set_name;
   if (found != set) {
