@@ -75,6 +75,7 @@ ReplicaStatus LocalReplica::status() const {
   status.segments = usage.segments;
   status.free_segments = usage.free_segments;
   status.incarnation = store_->superblock().incarnation;
+  status.superblock_version = store_->superblock().version;
   status.bad_blocks_seen = store_->bad_blocks_seen();
   status.damage = store_->damage_list().Report();
   status.proof = store_->proof();

@@ -60,6 +60,7 @@ struct ReplicaStatus {
   uint64_t segments = 0;
   uint64_t free_segments = 0;
   Incarnation incarnation;
+  uint64_t superblock_version = 0;  // grows when its superblock is written
   uint64_t bad_blocks_seen = 0;
   DamageReport damage;
   std::optional<ProofRecord> proof;  // when it was last proven whole; nothing: never

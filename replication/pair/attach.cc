@@ -39,11 +39,45 @@ struct Current {
   uint64_t stored_version = 0;
 };
 
+// A generation is in the witness before any replica hears of it.
+bool IsFromThePast(const Membership& stored, const std::vector<Candidate>& candidates) {
+  return std::any_of(candidates.begin(), candidates.end(), [&stored](const Candidate& candidate) {
+    return candidate.pool_id == stored.pool_id && candidate.recorded.sealed > stored.generation;
+  });
+}
+
+// What stands in the witness is damaged, or a copy from the past. What every set has recorded is
+// newer than any acknowledgement (R21), so where all of them are there they can say it (R22, R25);
+// else a person sees to it.
+Task<absl::StatusOr<Current>> HealMembership(Witness* witness,
+                                             const std::vector<Candidate>* candidates,
+                                             absl::StatusOr<Membership> stored) {
+  absl::StatusOr<Membership> known = MembershipWithoutWitness(*candidates);
+  // What is wrong with it is said by whoever plans with it.
+  if (!known.ok() && stored.ok()) co_return Current{*stored, stored->generation, stored->version};
+  if (!known.ok()) {
+    co_return Annotate(stored.status(),
+                       absl::StrCat("the witness (", witness->name(), ") is DAMAGED, and ",
+                                    known.status().message()));
+  }
+  TF_LOG(ERROR) << "the witness (" << witness->name() << ") is DAMAGED: "
+                << (stored.ok() ? "it is a copy from the past" : stored.status().message())
+                << "; it is made anew from what every set has recorded";
+  if (stored.ok()) co_return Current{*std::move(known), stored->generation, stored->version};
+  const absl::Status restored = co_await witness->Restore(*known);
+  TF_CO_RETURN_IF_ERROR(restored);
+  co_return Current{*known, known->generation, known->version};
+}
+
 // From the witness, or, where that was lost, from what the replicas know.
 Task<absl::StatusOr<Current>> ReadMembership(Witness* witness,
                                              const std::vector<Candidate>* candidates,
                                              bool new_witness) {
   absl::StatusOr<Membership> stored = co_await witness->Read();
+  const bool damaged = absl::IsDataLoss(stored.status());
+  if (damaged || (stored.ok() && IsFromThePast(*stored, *candidates))) {
+    co_return co_await HealMembership(witness, candidates, std::move(stored));
+  }
   if (stored.ok()) co_return Current{*stored, stored->generation, stored->version};
   if (!absl::IsNotFound(stored.status())) co_return stored.status();
   if (new_witness) {

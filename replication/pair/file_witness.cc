@@ -126,6 +126,18 @@ absl::Status CompareAndReplace(int directory_fd, Generation expected_generation,
   return ReplaceFile(directory_fd, EncodeWitness(next));
 }
 
+absl::Status RestoreFile(int directory_fd, const Membership& membership) {
+  const absl::StatusOr<Membership> stored = ReadFile(directory_fd);
+  if (stored.ok()) {
+    return absl::AbortedError(absl::StrCat("it holds generation ", stored->generation.value(),
+                                           ", version ", stored->version, ", undamaged"));
+  }
+  if (!absl::IsDataLoss(stored.status()) && !absl::IsNotFound(stored.status())) {
+    return stored.status();
+  }
+  return ReplaceFile(directory_fd, EncodeWitness(membership));
+}
+
 }  // namespace
 
 Task<absl::StatusOr<std::unique_ptr<FileWitness>>> FileWitness::Open(std::string directory,
@@ -154,6 +166,13 @@ Task<absl::Status> FileWitness::CompareAndSwap(Generation expected_generation,
       co_await offload_->Run([this, expected_generation, expected_version, &next] {
         return CompareAndReplace(directory_fd_, expected_generation, expected_version, next);
       });
+  co_return Annotate(status, absl::StrCat("witness ", directory_));
+}
+
+Task<absl::Status> FileWitness::Restore(Membership membership) {
+  const AsyncMutex::Guard lock = co_await mutex_.Lock();
+  absl::Status status = co_await offload_->Run(
+      [this, &membership] { return RestoreFile(directory_fd_, membership); });
   co_return Annotate(status, absl::StrCat("witness ", directory_));
 }
 

@@ -30,6 +30,7 @@ class FileWitness final : public Witness {
   // Expected generation 0 and version 0 stand for "never written".
   Task<absl::Status> CompareAndSwap(Generation expected_generation, uint64_t expected_version,
                                     Membership next) override;
+  Task<absl::Status> Restore(Membership membership) override;
   Task<void> Close() override;
 
  private:

@@ -25,6 +25,10 @@ class Witness {
   // kUnavailable when the outcome is unknown: read again before the next step (R25).
   virtual Task<absl::Status> CompareAndSwap(Generation expected_generation,
                                             uint64_t expected_version, Membership next) = 0;
+  // Puts a membership in the place of one that is damaged or gone. The caller knows which: he is
+  // the head, or has heard every replica (R22). Durable when it returns OK. kAborted when what is
+  // stored can be read.
+  virtual Task<absl::Status> Restore(Membership membership) = 0;
   virtual Task<void> Close() = 0;
 };
 

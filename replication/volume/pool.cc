@@ -131,7 +131,28 @@ Task<void> PoolState::CheckReplicas() {
   for (size_t i = 0; i < members.size(); ++i) {
     if (members[i]->failed) continue;
     absl::Status status = co_await members[i]->replica->CheckPresence();
-    if (!status.ok()) set.Fail(members[i], status);
+    if (!status.ok()) {
+      set.Fail(members[i], status);
+      continue;
+    }
+    const std::string& name = members[i]->replica->set_name();
+    const uint64_t version = members[i]->replica->status().superblock_version;
+    const uint64_t seen = std::exchange(superblocks[name], version);
+    if (seen != 0 && seen < version && parts.directories.rewritten != nullptr) {
+      parts.directories.rewritten(name);
+    }
+  }
+}
+
+// Nobody but this head changes it, who knows what it holds; a change that is under way finds
+// another generation or version, or has not been made yet.
+Task<void> PoolState::CheckWitness() {
+  const absl::StatusOr<Membership> stored = co_await parts.witness->Read();
+  if (!absl::IsDataLoss(stored.status()) && !absl::IsNotFound(stored.status())) co_return;
+  const absl::Status restored = co_await parts.witness->Restore(set.membership());
+  if (restored.ok()) {
+    TF_LOG(ERROR) << "the witness (" << parts.witness->name()
+                  << ") is DAMAGED: " << stored.status().message() << "; it was written again";
   }
 }
 
@@ -152,6 +173,7 @@ static Task<void> Watch(PoolState* pool) {
         co_await pool->stopping.SleepFor(static_cast<int64_t>(kReplicaCheckMs) * kNanosPerMilli);
     if (!go_on) co_return;
     co_await pool->CheckReplicas();
+    co_await pool->CheckWitness();
     co_await pool->away.Look();
   }
 }

@@ -124,6 +124,9 @@ struct SetDirectories {
   std::function<Task<absl::StatusOr<std::unique_ptr<Replica>>>(
       std::string set, std::vector<std::string> directories)>
       make;
+  // The superblock of the set was written while it was open, as repair does: its files are the
+  // same.
+  std::function<void(const std::string& set)> rewritten;
   // The set is in these directories from now on.
   std::function<void(std::string set, std::vector<std::string> directories)> moved;
 };

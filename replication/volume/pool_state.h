@@ -51,6 +51,8 @@ class PoolState {
   ReplicaInfo Describe(const AwaySet& away) const;
   std::vector<ReplicaInfo> Replicas() const;
   Task<void> CheckReplicas();
+  // A witness that was damaged, or deleted, under the pool gets back what it held.
+  Task<void> CheckWitness();
 
   // Destroys deleted volumes whose last mount has gone.
   void Reap();
@@ -71,7 +73,8 @@ class PoolState {
   bool paused = false;
   bool stopped = false;
   CancelSource stopping;
-  AwaySets away;  // sets that are not in-sync
+  AwaySets away;                                // sets that are not in-sync
+  std::map<std::string, uint64_t> superblocks;  // their versions, by set, when last looked at
   TaskScope watch;
 };
 

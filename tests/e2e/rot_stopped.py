@@ -272,6 +272,45 @@ def lose_both_superblocks(pool, client, name):
     client.read_all()
 
 
+def rot_witness(pool, client, generator):
+    """Damaged while the daemon runs and while it is stopped: healed from what the sets know."""
+    path = os.path.join(pool.witness, "witness")
+
+    def read():
+        with open(path, "rb") as file:
+            return file.read()
+
+    def flip():
+        data = bytearray(read())
+        data[generator.randrange(len(data))] ^= 1 << generator.randrange(7)
+        with open(path, "wb") as file:
+            file.write(data)
+
+    def cut():
+        os.truncate(path, generator.randrange(len(read())))
+
+    def zero():
+        with open(path, "wb") as file:
+            file.write(bytes(300))
+
+    whole = read()
+    flip()
+    wait_until(lambda: read() == whole, "the witness to be written again")
+    for damage in (flip, cut, zero, None):
+        pool.stop()
+        offset = os.path.getsize(pool.log_path)
+        if damage is None:
+            with open(path, "wb") as file:
+                file.write(whole)  # an older copy: several generations were since
+        else:
+            damage()
+        pool.start()
+        check("the witness (%s) is DAMAGED" % pool.witness in log_from(pool, offset),
+              "the log does not tell of the witness")
+        wait_until_healthy(pool)
+        client.read_all()
+
+
 def main():
     print("seed %d" % SEED, flush=True)
     generator = random.Random(SEED)
@@ -326,6 +365,7 @@ def main():
             wait_until_healthy(pool)
             client.read_all()
         flip_in_superblock(pool)
+        rot_witness(pool, client, generator)
         lose_both_superblocks(pool, client, generator.choice("ab"))
         scrub(pool)
         pool.stop()

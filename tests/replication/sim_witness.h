@@ -23,12 +23,15 @@ class SimWitness final : public Witness {
   void SetSilent(bool silent) { silent_ = silent; }
   // Some swaps are done and answered with an error (R25).
   void LoseAnswers() { lose_answers_ = true; }
+  // What is stored does not verify any more.
+  void Damage() { damaged_ = true; }
 
   const std::string& name() const override { return name_; }
 
   Task<absl::StatusOr<Membership>> Read() override {
     if (poller_ != nullptr) co_await poller_->Delay(RandomDelay());
     if (crashed_ || silent_) co_return absl::UnavailableError("it does not answer");
+    if (damaged_) co_return absl::DataLossError("it is damaged");
     if (!stored_->has_value()) co_return absl::NotFoundError("it was never written");
     co_return **stored_;
   }
@@ -49,6 +52,14 @@ class SimWitness final : public Witness {
     co_return absl::OkStatus();
   }
 
+  Task<absl::Status> Restore(Membership membership) override {
+    if (crashed_ || silent_) co_return absl::UnavailableError("it does not answer");
+    if (!damaged_ && stored_->has_value()) co_return absl::AbortedError("it can be read");
+    damaged_ = false;
+    *stored_ = std::move(membership);
+    co_return absl::OkStatus();
+  }
+
   Task<void> Close() override { co_return; }
 
  private:
@@ -59,6 +70,7 @@ class SimWitness final : public Witness {
   std::string name_ = "/sim/witness";
   bool crashed_ = false;
   bool silent_ = false;
+  bool damaged_ = false;
   bool lose_answers_ = false;
 };
 

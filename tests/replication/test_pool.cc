@@ -52,6 +52,7 @@ absl::Status TestPool::Attach() {
   }
   auto witness = std::make_unique<sim::SimWitness>(&stored_, &poller_);
   live_witness_ = witness.get();
+  if (std::exchange(witness_damaged_, false)) witness->Damage();
   parts.witness = std::move(witness);
   parts.buffer_pool_bytes = kDefaultBufferPoolBytes;
   absl::StatusOr<std::unique_ptr<Pool>> pool = Run(Pool::Attach(std::move(parts)));

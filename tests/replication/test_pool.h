@@ -59,6 +59,8 @@ class TestPool {
   Executor& executor() { return executor_; }
   std::vector<sim::SimDisk>& disks() { return disks_; }
   std::optional<Membership>& witness() { return stored_; }
+  // The next Attach finds it so that it does not verify.
+  void DamageWitness() { witness_damaged_ = true; }
 
   // Volumes of 64 KiB to 1 MiB do for most tests.
   void MakeVolume(const std::string& name, uint64_t size_bytes = 1 << 20,
@@ -85,6 +87,7 @@ class TestPool {
   std::vector<size_t> absent_;
   AttachOptions attach_options_;
   bool dead_ = false;  // the machine that the pool runs on
+  bool witness_damaged_ = false;
   sim::SimWitness* live_witness_ = nullptr;
   std::unique_ptr<Pool> pool_;
 };

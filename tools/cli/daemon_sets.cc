@@ -33,7 +33,7 @@ std::optional<FileId> IdOf(const std::string& directory) {
 
 }  // namespace
 
-// An open writes the superblock, and nothing after it does.
+// An open writes the superblock; what writes it later says so (SetDirectories).
 void Daemon::NoteFiles(const SetSpec& set) {
   std::vector<FileId>& ids = files_[set.name];
   ids.clear();
@@ -55,6 +55,7 @@ SetDirectories Daemon::Directories() {
   directories.is_back = [this](const std::string& set, WallNanos lost) {
     return IsBack(set, lost);
   };
+  directories.rewritten = [this](const std::string& set) { NoteFiles(*FindSpec(set)); };
   directories.make = [this](const std::string& set, std::vector<std::string> names) {
     return MakeSet(set, std::move(names));
   };

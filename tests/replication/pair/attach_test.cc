@@ -266,13 +266,59 @@ TEST_F(AttachTest, GivingUpAGroupCanBeCutShort) {
 
 // ---- What is refused (P6) ----
 
-TEST_F(AttachTest, AWitnessFromThePastIsRefused) {  // R25
+TEST_F(AttachTest, AWitnessFromThePastIsRefusedWhileASetIsAway) {  // R25
   const std::optional<Membership> old = pool_.witness();
   pool_.MustAttach();
   pool_.Stop();
   pool_.witness() = old;
+  pool_.set_absent({1});
   EXPECT_THAT(RefusedWith(absl::StatusCode::kFailedPrecondition), HasSubstr("copy from the past"));
   EXPECT_EQ(pool_.witness(), old);
+}
+
+// It lists a, which was dropped since: only the sets' records know.
+TEST_F(AttachTest, AWitnessFromThePastIsHealedWhereEverySetIsThere) {  // R22, R25
+  const std::optional<Membership> old = pool_.witness();
+  pool_.set_absent({1});
+  pool_.MustAttach();
+  const uint64_t version = pool_.witness()->version;
+  pool_.Stop();
+  pool_.set_absent({});
+  pool_.witness() = old;
+  pool_.MustAttach();
+  EXPECT_THAT(pool_.witness()->in_sync, ElementsAre(disk(0).store_id));
+  EXPECT_GT(pool_.witness()->version, version);
+}
+
+TEST_F(AttachTest, ADamagedWitnessIsHealedWhereEverySetIsThere) {  // R22
+  pool_.set_absent({1});
+  pool_.MustAttach();
+  const Membership before = *pool_.witness();
+  pool_.Stop();
+  pool_.set_absent({});
+  pool_.DamageWitness();
+  pool_.MustAttach();
+  EXPECT_THAT(pool_.witness()->in_sync, ElementsAre(disk(0).store_id));
+  EXPECT_GT(pool_.witness()->version, before.version);
+  EXPECT_GT(pool_.witness()->generation, before.generation);
+}
+
+TEST_F(AttachTest, ADamagedWitnessIsRefusedWhileASetIsAway) {  // R22
+  pool_.set_absent({1});
+  pool_.DamageWitness();
+  EXPECT_THAT(RefusedWith(absl::StatusCode::kDataLoss),
+              testing::AllOf(HasSubstr("DAMAGED"), HasSubstr(disk(1).store_id)));
+}
+
+TEST_F(AttachTest, AWitnessThatIsDamagedUnderThePoolGetsBackWhatItHeld) {
+  pool_.MustAttach();
+  const Membership before = *pool_.witness();
+  pool_.witness()->in_sync.clear();  // what is there is not believed
+  pool_.live_witness().Damage();
+  pool_.Run([](sim::SimPoller* poller) -> Task<void> {
+    co_await poller->Delay(3 * kNanosPerSecond);
+  }(&pool_.poller()));
+  EXPECT_EQ(*pool_.witness(), before);
 }
 
 TEST_F(AttachTest, AnEmptyWitnessIsRefused) {

@@ -116,5 +116,19 @@ TEST_F(FileWitnessTest, ADamagedFileIsNeitherBelievedNorReplaced) {
   Close(*witness);
 }
 
+TEST_F(FileWitnessTest, OnlyWhatIsDamagedOrGoneIsRestored) {
+  WriteFile("witness", EncodeWitness(First()).substr(0, 60));
+  auto witness = MustOpen();
+  const Membership next = WithInSync(First(), {std::string(32, 'a')}, 2, 1000);
+  ASSERT_TRUE(executor_.Run(witness->Restore(First())).ok());
+  EXPECT_EQ(Read(*witness).value(), First());
+  EXPECT_TRUE(absl::IsAborted(executor_.Run(witness->Restore(next))));
+  EXPECT_EQ(Read(*witness).value(), First());
+  std::filesystem::remove(directory_ + "/witness");
+  ASSERT_TRUE(executor_.Run(witness->Restore(next)).ok());
+  EXPECT_EQ(Read(*witness).value(), next);
+  Close(*witness);
+}
+
 }  // namespace
 }  // namespace twofold
