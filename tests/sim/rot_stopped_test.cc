@@ -487,5 +487,42 @@ TEST(RotStopped, IsHealedWithoutAWrongByte) {
   }
 }
 
+// The file with the end of the log is gone, blank, cut off, or without a header: what it held was
+// acknowledged, and the set is not taken for up to date (P6).
+Task<void> LoseTheEnd(RotWorld* world, int kind) {
+  co_await world->Format();
+  bool started = co_await world->Start();
+  if (!started) co_return;
+  co_await world->Change(150);
+  co_await world->poller().Delay(kNanosPerSecond);
+  Store* const store = world->side(0).store;
+  const std::string where = store->log().Locate({store->log().end().segment, 0});
+  const std::string path = where.substr(2, where.find(" at byte") - 2);
+  co_await world->Crash();
+  sim::SimDisk& disk = world->side(0).disk;
+  if (kind == 0) disk.Lose(path);
+  if (kind == 1) disk.SetLength(path, 0);
+  if (kind == 2) disk.SetLength(path, 3 * kBlockSize);
+  if (kind == 3) disk.ZeroBlock(path, 0);
+  if (kind == 4) disk.FlipBit(path, kBlockSize + 20, 1);
+  world->ForgetRefused();
+  started = co_await world->Start();
+  if (!started) co_return;
+  EXPECT_TRUE(absl::IsDataLoss(world->refused())) << world->refused();
+  co_await world->ReadAll();
+  co_await world->WaitUntilHealthy();
+  co_await world->ScrubBoth(/*clean=*/false);
+  co_await world->Stop();
+  co_await world->Inspect();
+}
+
+TEST(RotStopped, ALogThatHasLostItsEndIsNotTakenForUpToDateP6) {
+  for (int kind = 0; kind < 5; ++kind) {
+    SCOPED_TRACE(absl::StrCat("kind ", kind));
+    RotWorld world(1);
+    world.executor().Run(LoseTheEnd(&world, kind));
+  }
+}
+
 }  // namespace
 }  // namespace twofold
