@@ -25,6 +25,7 @@ class Reading {
  public:
   explicit Reading(ReplicaSet::Member* member) : member_(member) {
     ++member_->users;
+    ++member_->begun;
     ++member_->reading;
   }
   Reading(const Reading&) = delete;

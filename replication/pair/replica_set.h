@@ -58,6 +58,7 @@ class ReplicaSet {
     absl::Status reason;   // of the failure
     uint64_t users = 0;    // requests and reads under way
     uint64_t reading = 0;  // of them: reads
+    uint64_t begun = 0;    // requests and reads, ever
     uint32_t slot = 0;     // a number of its own, below 32
     uint64_t since = 0;    // the epoch in which it joined
     WallNanos joined = 0;  // when it began to count
@@ -68,7 +69,10 @@ class ReplicaSet {
   class InFlight {
    public:
     explicit InFlight(const ReplicaSet* set) : members_(set->in_sync_) {
-      for (Member* member : members_) ++member->users;
+      for (Member* member : members_) {
+        ++member->users;
+        ++member->begun;
+      }
     }
     InFlight(const InFlight&) = delete;
     InFlight& operator=(const InFlight&) = delete;
@@ -109,6 +113,12 @@ class ReplicaSet {
   // Of a replica that has not failed, while there is one.
   const Catalogue& catalogue() const;
   const std::vector<Dropped>& dropped() const { return dropped_; }
+  // How many requests and reads were ever begun at those that count: it changes while clients work.
+  uint64_t begun() const {
+    uint64_t begun = 0;
+    for (const Member* member : in_sync_) begun += member->begun;
+    return begun;
+  }
 
   // OK, or why no write is taken any more: kUnavailable with the set, the reason and what to do;
   // kAborted when another head has taken over.

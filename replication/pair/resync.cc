@@ -19,8 +19,10 @@ namespace {
 
 // Payload of the source's log read at a time; what sending the tail holds in memory.
 constexpr size_t kTailStepBytes = size_t{4} << 20;
+// While clients work: what lies on the device before them is what their slowest requests wait for.
+constexpr uint64_t kYieldingPieceBlocks = 32;  // 128 KiB
+constexpr size_t kYieldingTailStepBytes = size_t{1} << 20;
 constexpr int64_t kRateWindowNanos = 5 * kNanosPerSecond;
-constexpr int64_t kMaxRateStepNanos = 100 * kNanosPerMilli;
 
 constexpr int64_t kFirstBackoffNanos = 5 * kNanosPerSecond;
 constexpr unsigned kMaxBackoffDoublings = 6;  // over five minutes
@@ -33,15 +35,16 @@ uint64_t BlocksOf(const std::vector<Run>& runs) {
   return blocks;
 }
 
-// The first of `runs`, until their data is one piece; takes them out.
-std::vector<Run> TakePiece(std::vector<Run>* runs) {
+// The first of `runs`, at least one, with at most `max_blocks` of data if there are several; takes
+// them out. No run is larger than an entry.
+std::vector<Run> TakePiece(std::vector<Run>* runs, uint64_t max_blocks) {
   std::vector<Run> piece;
   uint64_t blocks = 0;
   size_t taken = 0;
   for (; taken < runs->size(); ++taken) {
     const Run& run = (*runs)[taken];
     if (run.kind == RunKind::kData) {
-      if (blocks + run.range.count.value() > kMaxEntryBlocks) break;
+      if (taken > 0 && blocks + run.range.count.value() > max_blocks) break;
       blocks += run.range.count.value();
     }
     piece.push_back(run);
@@ -107,7 +110,10 @@ absl::Status CheckResyncRate(uint64_t bytes_per_second) {
 }
 
 Resync::Resync(Replica* source, Replica* target, Generation generation, ResyncOptions options)
-    : source_(source), target_(target), generation_(generation), options_(std::move(options)) {
+    : source_(source),
+      target_(target),
+      generation_(generation),
+      pace_(options.rate_bytes_per_second, std::move(options.client_requests), &cancel_) {
   progress_.target_set = target->set_name();
 }
 
@@ -184,7 +190,8 @@ Task<absl::Status> Resync::FillSpan(ResyncSpan span, uint64_t volume_blocks) {
         co_await target_->Lacking(span.timeline, std::move(page->runs));
     TF_CO_RETURN_IF_ERROR(lacking);
     while (!lacking->empty()) {
-      std::vector<Run> piece = TakePiece(&*lacking);
+      std::vector<Run> piece =
+          TakePiece(&*lacking, pace_.clients_work() ? kYieldingPieceBlocks : kMaxEntryBlocks);
       absl::Status status = co_await FillPiece(span, shown, std::move(piece), &buffer);
       TF_CO_RETURN_IF_ERROR(status);
     }
@@ -236,7 +243,7 @@ Task<absl::Status> Resync::FillPiece(ResyncSpan span, ResyncSpan shown, std::vec
   TF_CO_RETURN_IF_ERROR(FirstError(results));
   // The versions that were read are those that were meant only while the pin held.
   TF_CO_RETURN_IF_ERROR(source_->resync_pin());
-  absl::Status status = co_await Pace(bytes);
+  absl::Status status = co_await pace_.Next(bytes);
   TF_CO_RETURN_IF_ERROR(status);
   status = co_await target_->Fill(generation_, span.timeline, std::move(runs), payload);
   if (status.ok()) Count(bytes);
@@ -253,6 +260,7 @@ Task<absl::StatusOr<Resync::Sent>> Resync::SendTail() {
     TF_CO_RETURN_IF_ERROR(sent);
     all.bytes += sent->bytes;
     all.entries += sent->entries;
+    all.entries_left += sent->entries_left;
   }
   co_return all;
 }
@@ -267,8 +275,8 @@ Task<absl::StatusOr<Resync::Sent>> Resync::SendStream(VolumeId volume) {
   const Position end = stream->second.applied;
   Position& at = sent_[volume];
   if (end <= at) co_return sent;
-  absl::StatusOr<std::vector<TailEntry>> tail =
-      co_await source_->ReadTail(volume, at, kTailStepBytes);
+  const size_t step_bytes = pace_.clients_work() ? kYieldingTailStepBytes : kTailStepBytes;
+  absl::StatusOr<std::vector<TailEntry>> tail = co_await source_->ReadTail(volume, at, step_bytes);
   if (!tail.ok()) {
     // Its log may have been deleted with the volume while it was read.
     if (!source_->catalogue().streams().contains(volume)) co_return sent;
@@ -282,37 +290,19 @@ Task<absl::StatusOr<Resync::Sent>> Resync::SendStream(VolumeId volume) {
   }
   for (const TailEntry& entry : *tail) sent.bytes += entry.payload.size();
   sent.entries = tail->size();
-  absl::Status status = co_await Pace(sent.bytes);
+  absl::Status status = co_await pace_.Next(sent.bytes);
   TF_CO_RETURN_IF_ERROR(status);
   status = co_await AppendAll(target_, generation_, *tail);
   TF_CO_RETURN_IF_ERROR(status);
   sent_[volume] = tail->back().entry.position;
+  const auto now = source_->catalogue().streams().find(volume);
+  if (now != source_->catalogue().streams().end()) {
+    sent.entries_left = now->second.applied.seq.value() - sent_[volume].seq.value();
+  }
   target_->Commit(volume, tail->back().entry.position);
   Count(sent.bytes);
   progress_.bytes_total = std::max(progress_.bytes_total, progress_.bytes_done);
   co_return sent;
-}
-
-Task<absl::Status> Resync::Pace(uint64_t bytes) {
-  const auto stopped = [] { return absl::UnavailableError("the resync was ended"); };
-  if (cancel_.cancelled()) co_return stopped();
-  // In short steps, since the rate may be changed meanwhile.
-  while (PayDebt() > 0) {
-    const bool slept = co_await cancel_.SleepFor(std::min(PayDebt(), kMaxRateStepNanos));
-    if (!slept) co_return stopped();
-  }
-  debt_bytes_ += static_cast<double>(bytes);
-  co_return absl::OkStatus();
-}
-
-// How long it takes until what was sent is no more than the rate allows.
-int64_t Resync::PayDebt() {
-  const int64_t now = Executor::Current().Now();
-  const auto rate = static_cast<double>(options_.rate_bytes_per_second);
-  const double paid = rate * static_cast<double>(now - debt_since_nanos_) / kNanosPerSecond;
-  debt_bytes_ = rate == 0 ? 0 : std::max(0.0, debt_bytes_ - paid);
-  debt_since_nanos_ = now;
-  return debt_bytes_ < 1 ? 0 : static_cast<int64_t>(debt_bytes_ / rate * kNanosPerSecond) + 1;
 }
 
 void Resync::Count(uint64_t bytes) {

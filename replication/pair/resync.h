@@ -16,12 +16,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "replication/pair/resync_pace.h"
 #include "replication/replica.h"
 #include "storage/base/types.h"
 #include "storage/io/aligned_bytes.h"
@@ -32,7 +34,10 @@
 namespace twofold {
 
 struct ResyncOptions {
-  uint64_t rate_bytes_per_second = 0;  // of payload; 0: no limit, whatever clients do
+  uint64_t rate_bytes_per_second = 0;  // of payload; 0: no limit
+  // How many requests of clients were ever begun: while they come in the resync yields to them
+  // (resync_pace.h). Empty: there are no clients.
+  std::function<uint64_t()> client_requests;
 };
 
 // For status.
@@ -78,15 +83,19 @@ class Resync {
 
   // After FillTo: sends what the source's log has beyond the target's, one round over all streams.
   // Returns the payload bytes sent and entries, both 0 when it was level with the ends of the
-  // source's log as they were when the round began.
+  // source's log as they were when the round began, and how many entries are still to be sent.
   struct Sent {
     uint64_t bytes = 0;
     uint64_t entries = 0;
+    uint64_t entries_left = 0;
+    // An estimate: as if they were as large as those that were sent.
+    uint64_t bytes_left() const { return entries == 0 ? 0 : bytes / entries * entries_left; }
   };
   Task<absl::StatusOr<Sent>> SendTail();
 
   // From now on; 0: as fast as foreground I/O leaves room for.
-  void SetRate(uint64_t bytes_per_second) { options_.rate_bytes_per_second = bytes_per_second; }
+  void SetRate(uint64_t bytes_per_second) { pace_.SetRate(bytes_per_second); }
+  ResyncPace& pace() { return pace_; }
 
   // What is under way ends soon, with kUnavailable.
   void Cancel() { cancel_.Cancel(); }
@@ -109,23 +118,19 @@ class Resync {
   Task<absl::Status> FillPiece(ResyncSpan span, ResyncSpan shown, std::vector<Run> runs,
                                AlignedBytes* buffer);
   Task<absl::StatusOr<Sent>> SendStream(VolumeId volume);
-  Task<absl::Status> Pace(uint64_t bytes);
-  int64_t PayDebt();
   void Count(uint64_t bytes);
   void Estimate(double within);
 
   Replica* const source_;
   Replica* const target_;
   const Generation generation_;
-  ResyncOptions options_;
   std::map<VolumeId, Position> sent_;  // up to where the target has each stream
   CancelSource cancel_;
+  ResyncPace pace_;
   ResyncProgress progress_;
   double whole_ = 0;   // the history between the target and X, in Seqs
   double filled_ = 0;  // of it
   Rate rate_;
-  double debt_bytes_ = 0;         // sent ahead of what the rate allows
-  int64_t debt_since_nanos_ = 0;  // when it was that
 };
 
 // How long to wait before a replica that failed while it was brought level is tried again: longer

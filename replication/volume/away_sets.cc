@@ -332,12 +332,13 @@ Task<absl::Status> AwaySets::BringLevelFromWhole(Away away) {
   if (pool_->stopped || away->held) co_return absl::UnavailableError("the resync was ended");
   ResyncOptions options;
   options.rate_bytes_per_second = rate_;
-  away->resync = std::make_unique<Resync>(source, target, generation, options);
+  ReplicaSet* const set = &pool_->set;
+  options.client_requests = [set] { return set->begun(); };
+  away->resync = std::make_unique<Resync>(source, target, generation, std::move(options));
   changed_.WakeAll();
   TF_LOG(INFO) << "set " << target->set_name() << " is brought level from set "
                << source->set_name();
   // A function object of its own: the coroutine that it starts keeps nothing of the lambda.
-  ReplicaSet* const set = &pool_->set;
   const std::function<Task<absl::Status>()> admit = [set, target] { return set->Admit(target); };
   co_return co_await BringLevel(pool_, away->resync.get(), source, target, admit);
 }

@@ -1,5 +1,6 @@
 #include "replication/volume/pool_resync.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -15,26 +16,29 @@ namespace twofold {
 namespace {
 
 // So little is left that clients can wait for it: it is sent while nothing new gets a Seq.
-constexpr uint64_t kJoinBytes = uint64_t{8} << 20;
-constexpr uint64_t kJoinEntries = 4096;
+constexpr uint64_t kJoinBytes = uint64_t{2} << 20;
+constexpr uint64_t kJoinEntries = 1024;
 // Rounds in which the tail may grow before the writers are made to wait for a round (R23: it ends).
 constexpr int kRoundsBeforeSlowing = 4;
 constexpr int kMaxPasses = 5;
 
-// The volumes of the pool with their admission closed: nothing gets a Seq.
+// The volumes of the pool with their admission closed: nothing gets a Seq, and what is sent
+// meanwhile is sent as fast as can be.
 class ClosedPool {
  public:
-  explicit ClosedPool(PoolState* pool) : pool_(pool) {}
+  ClosedPool(PoolState* pool, ResyncPace* pace) : pool_(pool), pace_(pace) {}
   ClosedPool(const ClosedPool&) = delete;
   ClosedPool& operator=(const ClosedPool&) = delete;
   ~ClosedPool() {
     for (Volume* volume : closed_) volume->OpenAdmission();
+    pace_->SetHurry(false);
     pool_->paused = false;
   }
 
   // The caller holds `admin`, so that volumes neither come nor go.
   Task<void> Close() {
     pool_->paused = true;
+    pace_->SetHurry(true);
     for (const auto& [id, volume] : pool_->volumes) {
       co_await volume->CloseAdmission();
       closed_.push_back(volume.get());
@@ -43,6 +47,7 @@ class ClosedPool {
 
  private:
   PoolState* const pool_;
+  ResyncPace* const pace_;
   std::vector<Volume*> closed_;
 };
 
@@ -73,24 +78,39 @@ Task<absl::StatusOr<Catalogue>> Freeze(PoolState* pool, Replica* source) {
   co_return MakeGoal(source->catalogue());
 }
 
-// Until so little is left that clients can wait for it. Where they write faster than it is sent
-// they wait for every other round, so that it gets less.
+bool CanWaitForIt(const Resync::Sent& sent) {
+  return sent.entries_left <= kJoinEntries && sent.bytes_left() <= kJoinBytes;
+}
+
+// Until so little is left that clients can wait for it. Where they write faster than it is sent it
+// first yields no more; if that doesn't help they wait after each round until less is left than
+// ever before, so that it ends.
 Task<absl::Status> CatchUp(PoolState* pool, Resync* resync, Replica* source) {
-  uint64_t before = ~uint64_t{0};
+  uint64_t least = ~uint64_t{0};
   for (int grown = 0;;) {
     absl::StatusOr<Resync::Sent> sent = co_await resync->SendTail();
     TF_CO_RETURN_IF_ERROR(sent);
     TF_CO_RETURN_IF_ERROR(source->resync_pin());
     if (pool->stopped) co_return absl::UnavailableError("the pool is being stopped");
-    if (sent->bytes <= kJoinBytes && sent->entries <= kJoinEntries) co_return absl::OkStatus();
-    grown = sent->bytes >= before ? grown + 1 : 0;
-    before = sent->bytes;
-    if (grown < kRoundsBeforeSlowing) continue;
+    if (CanWaitForIt(*sent)) co_return absl::OkStatus();
+    if (sent->entries_left >= least) {
+      ++grown;
+      resync->pace().SetYielding(false);
+    }
+    const uint64_t before = least;
+    least = std::min(least, sent->entries_left);
+    if (grown < kRoundsBeforeSlowing || sent->entries_left < before) continue;
     const AsyncMutex::Guard lock = co_await pool->admin.Lock();
-    ClosedPool closed(pool);
+    if (pool->stopped) co_return absl::UnavailableError("the pool is being stopped");
+    ClosedPool closed(pool, &resync->pace());
     co_await closed.Close();
-    sent = co_await resync->SendTail();
-    TF_CO_RETURN_IF_ERROR(sent);
+    uint64_t left = least;
+    while (left >= least && left > 0) {
+      sent = co_await resync->SendTail();
+      TF_CO_RETURN_IF_ERROR(sent);
+      left = sent->entries_left;
+    }
+    least = left;
   }
 }
 
@@ -104,7 +124,7 @@ Task<absl::StatusOr<bool>> Join(PoolState* pool, Resync* resync, Replica* target
   // Deletes are sent as well: it is level with them gone.
   absl::Status status = co_await RemoveResyncSnapshots(pool);
   TF_CO_RETURN_IF_ERROR(status);
-  ClosedPool closed(pool);
+  ClosedPool closed(pool, &resync->pace());
   co_await closed.Close();
   for (;;) {
     const absl::StatusOr<Resync::Sent> sent = co_await resync->SendTail();
@@ -124,6 +144,7 @@ Task<absl::StatusOr<bool>> Join(PoolState* pool, Resync* resync, Replica* target
 Task<absl::Status> Bring(PoolState* pool, Resync* resync, Replica* source, Replica* target,
                          std::function<Task<absl::Status>()> admit) {
   for (int passes = 0; passes < kMaxPasses; ++passes) {
+    resync->pace().SetYielding(true);
     absl::StatusOr<Catalogue> goal = co_await Freeze(pool, source);
     TF_CO_RETURN_IF_ERROR(goal);
     absl::Status status = co_await resync->FillTo(*std::move(goal));

@@ -943,7 +943,16 @@ class PoolWorld {
         source_("a", seed ^ 0xa, &poller_, &random_),
         target_("b", seed ^ 0xb, &poller_, &random_) {}
 
-  void Run(bool admitted) { executor_.Run(RunAll(admitted)); }
+  // `rate`: of the resync, bytes a second; 0: no limit.
+  void Run(bool admitted, uint64_t rate = 0) {
+    rate_ = rate;
+    // The three clients write about twice what it lets through.
+    if (rate > 0) longest_pause_nanos_ = 3 * kBlockSize * kNanosPerSecond / rate;
+    executor_.Run(RunAll(admitted));
+  }
+
+  // How long a client waited for a write at most.
+  int64_t longest_write_nanos() const { return longest_write_nanos_; }
 
  private:
   Task<void> RunAll(bool admitted) {
@@ -987,7 +996,10 @@ class PoolWorld {
       TaskScope clients;
       writing_ = true;
       for (int i = 0; i < 3; ++i) clients.Spawn(KeepWriting(&mount));
-      Resync resync(source, &target_.replica(), generation, {});
+      ResyncOptions options;
+      options.rate_bytes_per_second = rate_;
+      options.client_requests = [pool] { return pool->set.begun(); };
+      Resync resync(source, &target_.replica(), generation, std::move(options));
       const std::function<Task<absl::Status>()> admit = [this, source, volume, admitted] {
         return Admit(source, volume, admitted);
       };
@@ -1036,16 +1048,18 @@ class PoolWorld {
     Buffer payload = mount->buffers().TryAllocate(kBlockSize);
     EXPECT_FALSE(payload.empty());
     std::memset(payload.data(), static_cast<int>(1 + random_.Uniform(200)), kBlockSize);
+    const int64_t began = poller_.Now();
     const absl::Status status =
         co_await mount->Write(block * kBlockSize, kBlockSize, std::move(payload), /*fua=*/false);
     EXPECT_TRUE(status.ok()) << status;
+    longest_write_nanos_ = std::max(longest_write_nanos_, poller_.Now() - began);
     ++writes_;
   }
 
   Task<void> KeepWriting(Mount* mount) {
     while (writing_ && !::testing::Test::HasFailure()) {
       co_await WriteOnce(mount);
-      co_await poller_.Delay(static_cast<int64_t>(random_.Uniform(kNanosPerMilli)));
+      co_await poller_.Delay(static_cast<int64_t>(random_.Uniform(longest_pause_nanos_)));
     }
   }
 
@@ -1078,6 +1092,9 @@ class PoolWorld {
   bool writing_ = false;
   bool asked_ = false;
   uint64_t writes_ = 0;
+  uint64_t rate_ = 0;
+  uint64_t longest_pause_nanos_ = kNanosPerMilli;  // of a client
+  int64_t longest_write_nanos_ = 0;
 };
 
 TEST(Resync, ACopyJoinsWhileClientsWriteAndHasAllWhenItDoes) {
@@ -1091,6 +1108,13 @@ TEST(Resync, ACopyThatIsNotAdmittedLeavesThePoolAsItWas) {
   for (uint64_t seed = 1; seed <= 5 && !HasFailure(); ++seed) {
     PoolWorld(seed).Run(/*admitted=*/false);
   }
+}
+
+TEST(Resync, ClientsDontWaitForWhatTheRateHoldsBack) {
+  SetLogLevel(LogLevel::kError);
+  PoolWorld world(1);
+  world.Run(/*admitted=*/true, kMinResyncRateBytes);
+  EXPECT_LT(world.longest_write_nanos(), kNanosPerSecond / 4);
 }
 
 TEST(Resync, MovesLittleMoreThanWhatChanged) {
