@@ -29,7 +29,11 @@ inline constexpr size_t kMaxEntryBodyBytes = 4096;  // names and the like, witho
 inline constexpr size_t kMaxBatchCommitMarks = 64;  // further ones wait for the next batch (R2)
 inline constexpr size_t kMaxUnsyncedBlocks = 4096;  // written only: then the log syncs by itself
 inline constexpr uint64_t kIdleCoverMs = 100;       // after that the last batch is covered (R12)
-inline constexpr size_t kMaxBatchesInFlight = 1;    // per store; measured as good as more
+inline constexpr size_t kMaxBatchesInFlight = 2;    // per store; LogWriter::MayFollow
+// How long a batch waits for writers that were just answered, of the time that the last one took.
+inline constexpr int64_t kBatchHoldPercent = 70;
+// Where they did not come back, so many batches go before it is tried again.
+inline constexpr uint32_t kBatchHoldPause = 64;
 inline constexpr size_t kMaxStoreDirectories = 16;  // disks of one store
 inline constexpr uint64_t kMinSegments = 8;         // of a store: reserves, the open one, turnover
 inline constexpr size_t kReadySegments = 2;         // pre-written ahead of the writer

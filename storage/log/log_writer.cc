@@ -6,14 +6,12 @@
 #include "absl/strings/str_cat.h"
 #include "storage/base/check.h"
 #include "storage/base/status_macros.h"
+#include "storage/runtime/executor.h"
 
 namespace twofold {
 
 LogWriter::LogWriter(SegmentFiles& files, const SegmentLog::Options& options)
-    : files_(files),
-      options_(options),
-      descriptor_(kMaxDescriptorBlocks * kBlockSize),
-      encoder_(descriptor_.span()) {}
+    : files_(files), options_(options) {}
 
 LogWriter::~LogWriter() {
   TF_CHECK(run_.running() == 0 && tasks_.running() == 0) << "Stop() was not awaited";
@@ -22,6 +20,7 @@ LogWriter::~LogWriter() {
 void LogWriter::Start(LogPosition end, Incarnation incarnation) {
   incarnation_ = incarnation;
   end_ = end;
+  next_ = end;
   known_durable_ = BatchNumber(end.batch.value() - 1);
   announced_durable_ = known_durable_;
   last_entry_batch_ = known_durable_;
@@ -32,7 +31,7 @@ void LogWriter::Start(LogPosition end, Incarnation incarnation) {
 
 Task<void> LogWriter::Stop() {
   stopping_ = true;
-  work_.Set();
+  NoteWork();
   co_await run_.Join();
   closing_ = true;
   close_.Cancel();
@@ -53,7 +52,8 @@ Task<absl::StatusOr<LogAddress>> LogWriter::Append(const LogEntry& entry,
   request.payload = payload;
   request.durability = durability;
   queue_.push_back(&request);
-  work_.Set();
+  queued_blocks_ += payload.size() / kBlockSize;
+  NoteWork();
   co_await request.done.Wait();
   if (!request.status.ok()) co_return request.status;
   co_return request.address;
@@ -64,7 +64,7 @@ Task<absl::Status> LogWriter::Flush() {
   if (unsynced_blocks_ == 0) co_return absl::OkStatus();
   FlushRequest request;
   flushes_.push_back(&request);
-  work_.Set();
+  NoteWork();
   co_await request.done.Wait();
   co_return request.status;
 }
@@ -73,15 +73,17 @@ uint64_t LogWriter::open_segment_blocks_left() const {
   if (!open_.has_value() || leave_) return 0;
   // The empty batch that is due will take its room.
   const bool cover = CoverNeeded();
-  return BlocksLeft(open_->file.blocks(), open_->next_block + (cover ? kCoverBlocks : 0),
+  return BlocksLeft(open_->file.blocks(), next_.block + (cover ? kCoverBlocks : 0),
                     open_->copies->bytes() + (cover ? kCoverBytes : 0));
 }
 
 Task<void> LogWriter::Run() {
   while (true) {
-    if (HasWork()) {
+    if (HoldsBack()) {
+      co_await HoldBack();
+    } else if (HasWork() && (air_.empty() || MayFollow())) {
       co_await Step();
-    } else if (stopping_) {
+    } else if (stopping_ && air_.empty()) {
       break;
     } else {
       work_.Reset();
@@ -90,10 +92,64 @@ Task<void> LogWriter::Run() {
   }
 }
 
+// Something has come that Run may have to see to.
+void LogWriter::NoteWork() {
+  if (hold_.has_value() && !HoldsBack()) hold_->Cancel();
+  if (air_.empty() || MayFollow()) work_.Set();
+}
+
 bool LogWriter::HasWork() {
   if (!health_.ok()) return false;
   if (stopping_ && CoverNeeded()) cover_wanted_ = true;
   return !queue_.empty() || !flushes_.empty() || cover_wanted_;
+}
+
+// A batch costs two kicks of the device, a flush and some waking, however large it is. Clients that
+// keep a number of requests in flight come back with new ones when they are answered: a batch that
+// left at once would carry those that waited alone, and the two halves would go round in turns. So
+// it waits for as many as were answered and are waiting, and no longer than a share of what a
+// batch takes.
+void LogWriter::PlanHold(const Flight& landed) {
+  hold_until_ = kNever;
+  expected_ = 0;
+  if (!landed.logged.durable || landed.requests.empty() || queue_.empty() || !air_.empty()) return;
+  if (holds_skipped_ < holds_to_skip_) {
+    ++holds_skipped_;
+    return;
+  }
+  const MonoNanos now = Executor::Current().Now();
+  hold_until_ = now + (now - landed.started) * kBatchHoldPercent / 100;
+  expected_ = queue_.size() + landed.requests.size();
+}
+
+bool LogWriter::HoldsBack() const {
+  return queue_.size() < expected_ && air_.empty() && flushes_.empty() && health_.ok() &&
+         !stopping_;
+}
+
+Task<void> LogWriter::HoldBack() {
+  ++counters_.held_batches;
+  const size_t missing = expected_ - queue_.size();
+  hold_.emplace();
+  co_await hold_->SleepUntil(hold_until_);
+  hold_.reset();
+  // Writers that don't come back at once (a rate that somebody sets, a slow link) wait for nothing:
+  // then it is tried again now and then only.
+  const bool worthwhile =
+      expected_ <= queue_.size() || (expected_ - queue_.size()) * 4 < missing * 3;
+  holds_skipped_ = 0;
+  holds_to_skip_ = worthwhile ? 0 : kBatchHoldPause;
+  expected_ = 0;
+}
+
+// A second durable batch goes out beside the first when it is no smaller: so batches stay large,
+// and the device has something to do while the thread sees to what has come back. Nothing else goes
+// beside a batch: a sync, a roll and a plain write find everything before them logged.
+bool LogWriter::MayFollow() const {
+  if (air_.size() >= kMaxBatchesInFlight || queue_.empty() || !flushes_.empty()) return false;
+  const Flight& last = *air_.back();
+  if (!last.logged.durable || last.syncs || unsynced_blocks_ > 0) return false;
+  return queued_blocks_ >= last.encoder.payload_blocks() && !leave_ && FirstFitsOpenSegment();
 }
 
 // One batch, or one sync.
@@ -109,10 +165,7 @@ Task<void> LogWriter::Step() {
     BecomeDurable();
     if (!cover_wanted_ || !queue_.empty()) co_return;
   } else {
-    const LogEntry& first = *queue_.front()->entry;
-    if (!open_.has_value() || leave_ ||
-        !FitsOpenSegment(kCoverBytes + BatchEncoder::EncodedBytes(first),
-                         BatchEncoder::PayloadBlocks(first))) {
+    if (!open_.has_value() || leave_ || !FirstFitsOpenSegment()) {
       status = co_await Roll();
       // No room was promised for these entries, and none that come later may overtake them.
       if (absl::IsResourceExhausted(status)) FailQueue(status);
@@ -120,62 +173,101 @@ Task<void> LogWriter::Step() {
       if (!status.ok() || queue_.empty()) co_return;
     }
   }
-  BuildBatch();
-  status = co_await WriteBatch();
-  if (status.ok() && health_.ok()) {
-    Complete();
-  } else {
-    Fail(status);
-    FailBatch();
+  tasks_.Spawn(Fly(BuildBatch()));
+}
+
+Task<void> LogWriter::Fly(Flight& flight) {
+  flight.started = Executor::Current().Now();
+  absl::Status status = co_await WriteBatch(flight);
+  flight.landed = std::move(status);
+  Land();
+}
+
+// In the log's order: a batch counts when all before it do. A crash may leave the second of two
+// without the first: recovery cuts the log before the first, finds the second among what lies
+// beyond the cut and destroys it (R11), and nobody was told of either.
+void LogWriter::Land() {
+  while (!air_.empty() && air_.front()->landed.has_value()) {
+    grounded_.push_back(std::move(air_.front()));
+    air_.pop_front();
+    Flight& flight = *grounded_.back();
+    PlanHold(flight);
+    if (flight.landed->ok() && health_.ok()) {
+      Complete(flight);
+    } else {
+      Fail(*flight.landed);
+      FailBatch(flight);
+    }
   }
+  work_.Set();
 }
 
 bool LogWriter::FitsOpenSegment(uint64_t descriptor_bytes, uint64_t payload_blocks) const {
   const uint64_t blocks = (descriptor_bytes + kBlockSize - 1) / kBlockSize + payload_blocks;
-  return BatchFits(open_->file.blocks(), open_->next_block, open_->copies->bytes(), blocks,
+  return BatchFits(open_->file.blocks(), next_.block, open_->copies->bytes(), blocks,
                    descriptor_bytes);
 }
 
+bool LogWriter::FirstFitsOpenSegment() const {
+  const LogEntry& first = *queue_.front()->entry;
+  return FitsOpenSegment(kCoverBytes + BatchEncoder::EncodedBytes(first),
+                         BatchEncoder::PayloadBlocks(first));
+}
+
 // Takes entries from the queue while they fit; none at all for an empty batch.
-void LogWriter::BuildBatch() {
-  logged_.commits = TakeCommits();
-  encoder_.Begin(logged_.commits);
-  batch_.clear();
-  pieces_.assign(1, iovec{});  // the descriptor's place
+LogWriter::Flight& LogWriter::BuildBatch() {
+  if (grounded_.empty()) grounded_.push_back(std::make_unique<Flight>());
+  air_.push_back(std::move(grounded_.back()));
+  grounded_.pop_back();
+  Flight& flight = *air_.back();
+  LoggedBatch& logged = flight.logged;
+  BatchEncoder& encoder = flight.encoder;
+  flight.landed.reset();
+  logged.commits = TakeCommits();
+  encoder.Begin(logged.commits);
+  flight.requests.clear();
+  flight.pieces.assign(1, iovec{});  // the descriptor's place
   bool durable = queue_.empty() || !flushes_.empty();
   while (!queue_.empty()) {
     Request* request = queue_.front();
     const LogEntry& entry = *request->entry;
-    if (!encoder_.Fits(entry) ||
-        !FitsOpenSegment(encoder_.used_bytes() + BatchEncoder::EncodedBytes(entry),
-                         encoder_.payload_blocks() + BatchEncoder::PayloadBlocks(entry))) {
+    if (!encoder.Fits(entry) ||
+        !FitsOpenSegment(encoder.used_bytes() + BatchEncoder::EncodedBytes(entry),
+                         encoder.payload_blocks() + BatchEncoder::PayloadBlocks(entry))) {
       break;
     }
     queue_.pop_front();
-    encoder_.Add(entry);
-    batch_.push_back(request);
-    if (!request->payload.empty()) pieces_.push_back(Piece(request->payload));
+    encoder.Add(entry);
+    flight.requests.push_back(request);
+    if (!request->payload.empty()) flight.pieces.push_back(Piece(request->payload));
     durable = durable || request->durability == Durability::kDurable;
   }
+  queued_blocks_ -= encoder.payload_blocks();
   cover_wanted_ = false;
-  const uint32_t blocks = encoder_.descriptor_blocks() + encoder_.payload_blocks();
+  const uint32_t blocks = encoder.descriptor_blocks() + encoder.payload_blocks();
   if (unsynced_blocks_ + blocks > kMaxUnsyncedBlocks) durable = true;
 
   BatchHeader header;
-  header.batch = end_.batch;
-  header.block = open_->next_block;
-  header.previous_checksum = end_.previous_checksum;
+  header.batch = next_.batch;
+  header.block = next_.block;
+  header.previous_checksum = next_.previous_checksum;
   header.incarnation = incarnation_;
   header.known_durable = known_durable_;
   header.catalogue = catalogue_;
-  const uint32_t checksum = encoder_.Finish(open_->file.identity, header);
-  pieces_.front() = Piece(encoder_.blocks());
-  batch_announces_ = known_durable_;
-  logged_.start = end_;
-  logged_.end = {end_.batch.Next(), end_.segment, header.block + blocks, checksum};
-  logged_.incarnation = incarnation_;
-  logged_.catalogue = catalogue_;
-  logged_.durable = durable;
+  const uint32_t checksum = encoder.Finish(open_->file.identity, header);
+  flight.pieces.front() = Piece(encoder.blocks());
+  flight.announces = known_durable_;
+  logged.start = next_;
+  logged.end = {next_.batch.Next(), next_.segment, header.block + blocks, checksum};
+  logged.incarnation = incarnation_;
+  logged.catalogue = catalogue_;
+  logged.durable = durable;
+  // A durable write makes no earlier plain write durable, so it is not enough after one.
+  flight.syncs = durable && unsynced_blocks_ > 0;
+  open_->copies->Add(encoder.blocks().subspan(0, encoder.used_bytes()), logged.start, logged.end);
+  next_ = logged.end;
+  if (air_.size() > 1) ++counters_.second_batches;
+  return flight;
 }
 
 // New marks replace waiting ones of the same volume; what doesn't fit waits on.
@@ -197,58 +289,55 @@ std::vector<CommitMark> LogWriter::TakeCommits() {
   return marks;
 }
 
-Task<absl::Status> LogWriter::WriteBatch() {
-  // A durable write makes no earlier plain write durable, so it is not enough after one.
-  const bool sync = logged_.durable && unsynced_blocks_ > 0;
+Task<absl::Status> LogWriter::WriteBatch(Flight& flight) {
+  const LoggedBatch& logged = flight.logged;
   const Durability durability =
-      logged_.durable && !sync ? Durability::kDurable : Durability::kWritten;
+      logged.durable && !flight.syncs ? Durability::kDurable : Durability::kWritten;
   const SegmentFile& file = open_->file;
   absl::Status written = co_await file.device->Write(
-      file.handle, uint64_t{open_->next_block} * kBlockSize, pieces_, durability);
+      file.handle, uint64_t{logged.start.block} * kBlockSize, flight.pieces, durability);
   if (!written.ok()) {
-    co_return Annotate(written, absl::StrCat("writing batch ", logged_.start.batch.value(), " to ",
+    co_return Annotate(written, absl::StrCat("writing batch ", logged.start.batch.value(), " to ",
                                              file.Describe()));
   }
-  if (!sync) co_return absl::OkStatus();
+  if (!flight.syncs) co_return absl::OkStatus();
   absl::Status synced = co_await SyncOpenSegment();
   co_return synced;
 }
 
-void LogWriter::Complete() {
-  open_->copies->Add(encoder_.blocks().subspan(0, encoder_.used_bytes()), logged_.start,
-                     logged_.end);
-  uint32_t payload_block = open_->next_block + encoder_.descriptor_blocks();
-  const uint32_t blocks = logged_.end.block - open_->next_block;
-  logged_.items.resize(batch_.size());
-  for (size_t i = 0; i < batch_.size(); ++i) {
-    LoggedBatch::Item& item = logged_.items[i];
-    item.entry = *batch_[i]->entry;
+void LogWriter::Complete(Flight& flight) {
+  LoggedBatch& logged = flight.logged;
+  const BatchEncoder& encoder = flight.encoder;
+  uint32_t payload_block = logged.start.block + encoder.descriptor_blocks();
+  logged.items.resize(flight.requests.size());
+  for (size_t i = 0; i < flight.requests.size(); ++i) {
+    LoggedBatch::Item& item = logged.items[i];
+    item.entry = *flight.requests[i]->entry;
     item.payload = {};
     if (!HasPayload(item.entry.kind)) continue;
-    item.payload = {end_.segment, payload_block};
-    batch_[i]->address = item.payload;
+    item.payload = {logged.start.segment, payload_block};
+    flight.requests[i]->address = item.payload;
     payload_block += BatchEncoder::PayloadBlocks(item.entry);
   }
-  open_->next_block = logged_.end.block;
-  end_ = logged_.end;
+  end_ = logged.end;
   ++counters_.batches;
-  counters_.entries += batch_.size();
-  counters_.payload_blocks += encoder_.payload_blocks();
-  counters_.descriptor_blocks += encoder_.descriptor_blocks();
-  if (!batch_.empty()) {
-    last_entry_batch_ = logged_.start.batch;
+  counters_.entries += flight.requests.size();
+  counters_.payload_blocks += encoder.payload_blocks();
+  counters_.descriptor_blocks += encoder.descriptor_blocks();
+  if (!flight.requests.empty()) {
+    last_entry_batch_ = logged.start.batch;
     idle_ = false;
     cover_due_.Set();
   }
-  if (logged_.durable) {
-    announced_durable_ = batch_announces_;
+  if (logged.durable) {
+    announced_durable_ = flight.announces;
     BecomeDurable();
   } else {
-    unsynced_blocks_ += blocks;
+    unsynced_blocks_ += flight.blocks();
   }
-  if (options_.on_logged) options_.on_logged(logged_);
-  for (Request* request : batch_) request->done.Set();
-  batch_.clear();
+  if (options_.on_logged) options_.on_logged(logged);
+  for (Request* request : flight.requests) request->done.Set();
+  flight.requests.clear();
 }
 
 Task<absl::Status> LogWriter::SyncOpenSegment() {
@@ -279,15 +368,16 @@ void LogWriter::FailQueue(const absl::Status& why) {
     request->done.Set();
   }
   queue_.clear();
+  queued_blocks_ = 0;
 }
 
 // The batch whose write has failed: its buffers are the callers' again.
-void LogWriter::FailBatch() {
-  for (Request* request : batch_) {
+void LogWriter::FailBatch(Flight& flight) {
+  for (Request* request : flight.requests) {
     request->status = health_;
     request->done.Set();
   }
-  batch_.clear();
+  flight.requests.clear();
 }
 
 void LogWriter::Fail(const absl::Status& why) {

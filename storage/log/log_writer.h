@@ -1,4 +1,5 @@
-// The writing half of the log: one batch in flight, entries that arrive meanwhile form the next.
+// The writing half of the log: one batch in flight, or two durable ones; entries that arrive
+// meanwhile form the next (docs/decisions/0002).
 //
 // Everything that is not durable lies in the open segment: the writer syncs before it leaves one.
 // So one sync of one file makes all durable, and `known durable` (R12) is one number.
@@ -82,23 +83,46 @@ class LogWriter {
   // The segment that is being written.
   struct OpenSegment {
     SegmentFile file;
-    uint32_t next_block = 1;
-    std::unique_ptr<SealBuilder> copies;
+    std::unique_ptr<SealBuilder> copies;  // what is in flight included
+  };
+
+  // A batch that is being made or is in flight. Used again: its buffers stay.
+  struct Flight {
+    Flight() : descriptor(kMaxDescriptorBlocks * kBlockSize), encoder(descriptor.span()) {}
+    uint64_t blocks() const { return logged.end.block - logged.start.block; }
+
+    AlignedBytes descriptor;
+    BatchEncoder encoder;
+    std::vector<Request*> requests;
+    std::vector<iovec> pieces;
+    LoggedBatch logged;
+    MonoNanos started = 0;
+    BatchNumber announces;  // what it says is durable
+    bool syncs = false;     // it is a plain write and a sync: plain writes came before it
+    std::optional<absl::Status> landed;
   };
 
   // log_writer.cc
   Task<void> Run();
   bool HasWork();
+  void NoteWork();
+  void PlanHold(const Flight& landed);
+  bool HoldsBack() const;
+  Task<void> HoldBack();
+  bool MayFollow() const;
   Task<void> Step();
   bool FitsOpenSegment(uint64_t descriptor_bytes, uint64_t payload_blocks) const;
-  void BuildBatch();
+  bool FirstFitsOpenSegment() const;
+  Flight& BuildBatch();
   std::vector<CommitMark> TakeCommits();
-  Task<absl::Status> WriteBatch();
-  void Complete();
+  Task<void> Fly(Flight& flight);
+  void Land();
+  Task<absl::Status> WriteBatch(Flight& flight);
+  void Complete(Flight& flight);
   Task<absl::Status> SyncOpenSegment();
   void BecomeDurable();
   void FailQueue(const absl::Status& why);
-  void FailBatch();
+  void FailBatch(Flight& flight);
   void FinishFlushes(const absl::Status& status);
   void Fail(const absl::Status& why);
   bool CoverNeeded() const { return announced_durable_ < last_entry_batch_; }
@@ -118,21 +142,24 @@ class LogWriter {
   bool closing_ = false;   // nothing is left to write
 
   std::deque<Request*> queue_;
+  uint64_t queued_blocks_ = 0;  // of their payloads
   std::deque<FlushRequest*> flushes_;
   Event work_;
 
-  // The batch that is being made or in flight.
-  AlignedBytes descriptor_;
-  BatchEncoder encoder_;
-  std::vector<Request*> batch_;
-  std::vector<iovec> pieces_;
-  LoggedBatch logged_;
-  BatchNumber batch_announces_;  // what it says is durable
+  std::deque<std::unique_ptr<Flight>> air_;  // in flight, in log order
+  std::vector<std::unique_ptr<Flight>> grounded_;
+  // The next batch waits for `expected_` requests (0: it doesn't) until `hold_until_`.
+  size_t expected_ = 0;
+  MonoNanos hold_until_ = kNever;
+  std::optional<CancelSource> hold_;  // while it does
+  uint32_t holds_skipped_ = 0;
+  uint32_t holds_to_skip_ = 0;
   std::vector<CommitMark> waiting_marks_;
 
   std::optional<OpenSegment> open_;
   bool leave_ = false;  // no batch with entries goes into it any more
-  LogPosition end_;
+  LogPosition end_;     // of what is logged
+  LogPosition next_;    // of the next batch: behind what is in flight
   BatchNumber known_durable_;
   BatchNumber announced_durable_;  // what a durable batch says is durable
   BatchNumber last_entry_batch_;

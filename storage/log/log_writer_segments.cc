@@ -42,10 +42,11 @@ Task<absl::Status> LogWriter::Roll() {
     sealing_ = true;
     tasks_.Spawn(SealOld(open_->file, std::move(open_->copies), next));
   }
-  open_.emplace(OpenSegment{file, 1, std::make_unique<SealBuilder>(file.identity)});
+  open_.emplace(OpenSegment{file, std::make_unique<SealBuilder>(file.identity)});
   leave_ = false;
   end_.segment = next;
   end_.block = 1;
+  next_ = end_;
   ++counters_.segments_opened;
   if (options_.on_opened) options_.on_opened(next);
   prepare_.Set();

@@ -1,7 +1,8 @@
 // SHARED CONTRACT. The segment log of one store: appends batches, reads payload, recovers the tail.
 //
-// docs/formats/log.md is the format. One batch is in flight at a time; entries that arrive
-// meanwhile form the next one (group commit without timers). Acknowledgements follow log order.
+// docs/formats/log.md is the format. One batch is in flight at a time, or two durable ones;
+// entries that arrive meanwhile form the next one (group commit, docs/decisions/0002).
+// Acknowledgements follow log order.
 #pragma once
 
 #include <sys/uio.h>
@@ -190,6 +191,8 @@ class SegmentLog {
 
   struct Counters {
     uint64_t batches = 0;
+    uint64_t second_batches = 0;  // that went beside another one
+    uint64_t held_batches = 0;    // that waited for writers to come back
     uint64_t entries = 0;
     uint64_t payload_blocks = 0;
     uint64_t descriptor_blocks = 0;
