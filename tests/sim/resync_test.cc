@@ -192,7 +192,8 @@ class World {
         target_("b", seed ^ 0xb, &poller_, &random_) {}
 
   void Run() { executor_.Run(RunAll()); }
-  void RunTrimBeforeRebuild() { executor_.Run(TrimBeforeRebuild()); }
+  // `fold`: what was trimmed was in a timeline that has been folded into another one since.
+  void RunTrimBeforeRebuild(bool fold) { executor_.Run(TrimBeforeRebuild(fold)); }
   // Both have `blocks` written blocks, the source alone has rewritten `changed` of them since. The
   // bytes that the resync sends.
   uint64_t BytesOfDelta(uint64_t blocks, uint64_t changed, ResyncOptions options = {}) {
@@ -283,7 +284,7 @@ class World {
 
   // What the source trimmed while the target was away, and of which its log has nothing left but
   // the trim: its map, made anew, does not say since when it is zero.
-  Task<void> TrimBeforeRebuild() {
+  Task<void> TrimBeforeRebuild(bool fold) {
     co_await source_.Format();
     co_await target_.Format();
     bool opened = co_await source_.Open(false);
@@ -321,6 +322,8 @@ class World {
     EXPECT_TRUE(pieces.ok()) << pieces.status();
     EXPECT_FALSE((*pieces)[0].mapped) << "the map still says it: this shows nothing";
     co_await Seal(false);
+    if (fold) co_await FoldBase(volume.id);
+    if (::testing::Test::HasFailure()) co_return;
     co_await target_.AttachAlone(generation_, /*commit=*/false);
     co_await TryResync(/*crash=*/false);
     if (!::testing::Test::HasFailure()) co_await CheckEqual();
@@ -332,6 +335,45 @@ class World {
     if (!::testing::Test::HasFailure()) co_await CheckEqual();
     co_await source_.Close();
     co_await target_.Close();
+  }
+
+  // A timeline that is nothing but the base of the current one, folded into that in the source.
+  Task<void> FoldBase(VolumeId volume) {
+    // What the target has, and what the end of the base shows again.
+    co_await Write(kBusyBlocks / 2, 8);
+    const bool kept = co_await Snapshot(catalogue().volumes().at(volume), "base");
+    EXPECT_TRUE(kept);
+    const SnapshotRecord base = *catalogue().FindSnapshot(volume, "base");
+    LogEntry start;
+    start.kind = EntryKind::kTimelineStart;
+    start.volume = volume;
+    start.timeline = catalogue().next_timeline_id();
+    TimelineStartBody body;
+    body.id = start.timeline;
+    body.parent = base.timeline;
+    body.fork = base.position;
+    body.size_bytes = base.size_bytes;
+    start.body = EncodeTimelineStart(body);
+    const bool started = co_await Append(std::move(start), AlignedBytes());
+    EXPECT_TRUE(started);
+    co_await Write(kBusyBlocks / 2 + 4, 8);
+    std::vector<SnapshotRecord> snapshots;
+    for (const auto& [id, snapshot] : catalogue().snapshots()) snapshots.push_back(snapshot);
+    for (const SnapshotRecord& snapshot : snapshots) {
+      LogEntry entry;
+      entry.kind = EntryKind::kSnapshotDelete;
+      entry.volume = snapshot.volume;
+      entry.timeline = snapshot.timeline;
+      entry.body = EncodeSnapshotDelete({snapshot.id});
+      const bool deleted = co_await Append(std::move(entry), AlignedBytes());
+      EXPECT_TRUE(deleted);
+    }
+    for (int i = 0; i < 1000 && source_.store().map().counters().folded == 0; ++i) {
+      const absl::Status status = co_await source_.store().Checkpoint();
+      EXPECT_TRUE(status.ok()) << status;
+      co_await poller_.Delay(kNanosPerMilli);
+    }
+    EXPECT_EQ(source_.store().map().counters().folded, 1u);
   }
 
   Task<void> WriteUpToSegment(SegmentNumber segment) {
@@ -930,7 +972,12 @@ TEST(Resync, MakesAStaleCopyEqualFromARebuiltMapR19) {
 
 TEST(Resync, ARebuiltSourceLeavesNothingThatWasTrimmedR19) {
   SetLogLevel(LogLevel::kError);
-  World(11, /*lose_maps=*/true).RunTrimBeforeRebuild();
+  World(11, /*lose_maps=*/true).RunTrimBeforeRebuild(/*fold=*/false);
+}
+
+TEST(Resync, ARebuiltSourceThatHasFoldedLeavesNothingThatWasTrimmedR19) {
+  SetLogLevel(LogLevel::kError);
+  World(11, /*lose_maps=*/true).RunTrimBeforeRebuild(/*fold=*/true);
 }
 
 // A pool with one replica, clients that write, and a copy that joins.
