@@ -127,7 +127,7 @@ Task<absl::Status> Store::LogWholeCatalogue() {
   // No suspension from here to the first append: what the catalogue does not show is pending.
   catalogue_pending_ = streams_.OldestPendingBatch();
   std::vector<Task<absl::Status>> appends;
-  for (std::string& piece : EncodeCataloguePieces(catalogue_.Encode())) {
+  for (std::string& piece : EncodeCataloguePieces(catalogue_.Encode(), resyncing())) {
     appends.push_back(AppendOwn(EntryKind::kCatalogue, std::move(piece)));
   }
   const std::vector<absl::Status> statuses = co_await WhenAll(std::move(appends));

@@ -153,15 +153,17 @@ std::string EncodeCataloguePiece(const CataloguePiece& piece) {
   writer.WriteU32Le(piece.index);
   writer.WriteU32Le(piece.count);
   writer.WriteU32Le(piece.crc);
+  writer.WriteU8(piece.resyncing ? 1 : 0);
   writer.WriteString(piece.bytes);
   return body;
 }
 
-std::vector<std::string> EncodeCataloguePieces(const std::string& whole) {
+std::vector<std::string> EncodeCataloguePieces(const std::string& whole, bool resyncing) {
   constexpr size_t kPieceBytes = kMaxEntryBodyBytes - 16;
   CataloguePiece piece;
   piece.count = static_cast<uint32_t>((whole.size() + kPieceBytes - 1) / kPieceBytes);
   piece.crc = Crc32c(AsBytes(whole));
+  piece.resyncing = resyncing;
   std::vector<std::string> pieces;
   for (piece.index = 0; piece.index < piece.count; ++piece.index) {
     piece.bytes = whole.substr(piece.index * kPieceBytes, kPieceBytes);
@@ -176,6 +178,9 @@ absl::StatusOr<CataloguePiece> DecodeCataloguePiece(absl::string_view body) {
   piece.index = reader.ReadU32Le();
   piece.count = reader.ReadU32Le();
   piece.crc = reader.ReadU32Le();
+  const uint8_t resyncing = reader.ReadU8();
+  if (resyncing > 1) reader.Fail();
+  piece.resyncing = resyncing == 1;
   piece.bytes = std::string(reader.ReadString(reader.remaining()));
   if (!reader.finished() || piece.index >= piece.count) return Damaged("catalogue record");
   return piece;

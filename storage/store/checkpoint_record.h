@@ -63,11 +63,13 @@ struct CataloguePiece {
   uint32_t index = 0;
   uint32_t count = 0;
   uint32_t crc = 0;  // CRC32C of the whole
+  // The store was being brought level when it was logged: with the log alone nobody can go on.
+  bool resyncing = false;
   std::string bytes;
 };
 std::string EncodeCataloguePiece(const CataloguePiece& piece);
 // All pieces of an encoded catalogue, each encoded.
-std::vector<std::string> EncodeCataloguePieces(const std::string& whole);
+std::vector<std::string> EncodeCataloguePieces(const std::string& whole, bool resyncing);
 absl::StatusOr<CataloguePiece> DecodeCataloguePiece(absl::string_view body);
 
 }  // namespace twofold

@@ -35,6 +35,7 @@ absl::Status Heal(absl::string_view what) {
 struct LoggedCatalogue {
   LogPosition start;       // of the batch with its first piece
   BatchNumber last_batch;  // with its last one
+  bool resyncing = false;
   std::string bytes;
 };
 
@@ -43,7 +44,7 @@ class CatalogueCollector {
  public:
   void Take(const CataloguePiece& piece, const LogPosition& batch) {
     if (piece.index == 0) {
-      open_ = {.start = batch, .last_batch = {}, .bytes = {}};
+      open_ = {.start = batch, .last_batch = {}, .resyncing = piece.resyncing, .bytes = {}};
       next_ = 0;
     }
     if (piece.index != next_) return;  // Its beginning is not there.
@@ -127,7 +128,8 @@ class Rebuild {
       absl::StatusOr<SegmentLog::Replayed> replayed =
           co_await log_.Replay(replay_from_, &Rebuild::Ignore, known);
       TF_CO_RETURN_IF_ERROR(replayed);
-      if (!catalogue_.pins().empty()) co_return Heal("this set was being brought level");
+      if (logged.resyncing || !catalogue_.pins().empty())
+        co_return Heal("this set was being brought level");
       end_ = replayed->cut.batch;
       if (end_ > logged.last_batch) co_return true;
     }

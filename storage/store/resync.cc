@@ -208,7 +208,7 @@ Task<absl::StatusOr<std::vector<ResyncSpan>>> Store::BeginResync(Generation gene
   const absl::StatusOr<Catalogue> begun = BeginReplay(catalogue_, goal, /*pin=*/!resyncing());
   TF_CO_RETURN_IF_ERROR(begun);
   std::vector<Task<absl::Status>> appends;
-  for (std::string& piece : EncodeCataloguePieces(goal.Encode())) {
+  for (std::string& piece : EncodeCataloguePieces(goal.Encode(), /*resyncing=*/false)) {
     appends.push_back(AppendOwn(EntryKind::kResyncBegin, std::move(piece)));
   }
   const std::vector<absl::Status> results = co_await WhenAll(std::move(appends));

@@ -77,7 +77,8 @@ class RandomHistory {
     if (dice < 48) {
       Write(volume);
     } else if (dice < 50) {
-      world_.InsertAgain(volume, random_.Next());
+      // Never what a rebuild found nothing of: the log gives only what it has.
+      if (!lose_maps_) world_.InsertAgain(volume, random_.Next());
     } else if (dice < 58) {
       Zero(volume);
     } else if (dice < 66) {

@@ -3,6 +3,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "storage/base/bytes.h"
+#include "storage/base/status_macros.h"
 #include "storage/map/chunk.h"
 #include "storage/map/key_codec.h"
 #include "storage/map/live_bitmap.h"
@@ -453,19 +454,23 @@ Task<absl::StatusOr<std::vector<twofold::Run>>> World::LeftOf(const Logged& logg
   if (entry.kind != EntryKind::kWrite) co_return left;
   const twofold::Run whole{entry.range, RunKind::kData, entry.position, logged.where,
                            entry.block_crcs};
-  if (random->Uniform(2) == 0) {
-    left.push_back(whole);
-    co_return left;
-  }
+  const bool cleaned = random->Uniform(2) == 0;
   const absl::StatusOr<std::optional<std::string>> row =
       co_await metadata_->Get(EncodeSegmentKey(Table::kLive, logged.where.segment));
   if (!row.ok()) co_return row.status();
-  if (!row->has_value()) co_return left;
-  const absl::StatusOr<LiveBitmap> live = LiveBitmap::Decode(**row);
-  if (!live.ok()) co_return live.status();
+  LiveBitmap live;
+  if (row->has_value()) {
+    TF_CO_ASSIGN_OR_RETURN(live, LiveBitmap::Decode(**row));
+  }
   for (uint64_t i = 0; i < entry.range.count.value(); ++i) {
-    if (!live->Test(logged.where.block + static_cast<uint32_t>(i))) continue;
-    left.push_back(Cut(whole, {entry.range.first + BlockCount(i), BlockCount(1)}));
+    const uint32_t block = logged.where.block + static_cast<uint32_t>(i);
+    const std::pair<uint64_t, uint32_t> place{logged.where.segment.value(), block};
+    // What a rebuild did not find no later one finds.
+    if (!live.Test(block) && (cleaned || gone_.contains(place))) {
+      gone_.insert(place);
+    } else {
+      left.push_back(Cut(whole, {entry.range.first + BlockCount(i), BlockCount(1)}));
+    }
   }
   co_return left;
 }

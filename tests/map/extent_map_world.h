@@ -155,6 +155,7 @@ class World {
   // What is on stable storage.
   std::vector<Logged> log_;
   std::map<SegmentNumber, SegmentState> present_;
+  std::set<std::pair<uint64_t, uint32_t>> gone_;  // places of which a rebuild found nothing left
   SegmentNumber open_segment_{1};
   uint32_t open_blocks_ = 0;
 

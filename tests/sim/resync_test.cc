@@ -6,6 +6,7 @@
 // timeline, down to positions and checksums, with the same catalogue and exact accounting (R1-R4,
 // R29-R31, M21); and after each crash it must be whole by itself, its state before the resync still
 // there (R30). A seed replays a run.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -106,6 +107,14 @@ class Node {
   // It is rebuilt from the log when the store is opened again (M12).
   void LoseMap() { metadata_.Lose(); }
 
+  // What an opening says that may be refused; closed again where it is not.
+  Task<absl::Status> TryOpen() {
+    const StoreOptions options = sim::RandomStoreOptions(random_, /*read_only=*/false);
+    auto store = co_await sim::OpenStoreOn(&poller_, &disk_, &metadata_, options);
+    if (store.ok()) co_await (*store)->Stop();
+    co_return store.status();
+  }
+
   // Opened read-only after a crash: whole by itself (P9), and with nothing of its old state lost.
   Task<void> Inspect() {
     const bool opened = co_await Open(/*read_only=*/true);
@@ -192,6 +201,7 @@ class World {
         target_("b", seed ^ 0xb, &poller_, &random_) {}
 
   void Run() { executor_.Run(RunAll()); }
+  void RunTargetLosesMap() { executor_.Run(TargetLosesMap()); }
   // `fold`: what was trimmed was in a timeline that has been folded into another one since.
   void RunTrimBeforeRebuild(bool fold) { executor_.Run(TrimBeforeRebuild(fold)); }
   // Both have `blocks` written blocks, the source alone has rewritten `changed` of them since. The
@@ -207,6 +217,7 @@ class World {
   uint64_t compared_blocks() const { return compared_blocks_; }
   uint64_t lies_found() const { return lies_found_; }
   uint64_t maps_lost() const { return maps_lost_; }
+  uint64_t refused() const { return refused_; }
 
  private:
   Task<void> RunAll() {
@@ -280,6 +291,62 @@ class World {
       opened = co_await node->Open(false);
     }
     EXPECT_TRUE(opened);
+  }
+
+  // The target's process ends in the middle of a resync, and its map is gone as well. What it was
+  // given may be in its log without the catalogue that goes with it: then it is refused, however
+  // often it is tried, and never served as something older. Else the resync goes on.
+  Task<void> TargetLosesMap() {
+    co_await source_.Format();
+    co_await target_.Format();
+    bool opened = co_await source_.Open(false);
+    if (opened) opened = co_await target_.Open(false);
+    if (!opened) co_return;
+    co_await Seal(true);
+    in_sync_ = true;
+    co_await CreateVolume();
+    co_await Change(60, true);
+    in_sync_ = false;
+    co_await Seal(false);
+    co_await Change(150, true);
+    if (::testing::Test::HasFailure()) co_return;
+    co_await target_.AttachAlone(generation_, /*commit=*/false);
+    TaskScope scope;
+    scope.Spawn(CrashTargetOnceItIsFilled());
+    co_await TryResync(/*crash=*/false);
+    co_await scope.Join();
+    const bool crashed = target_.crashed();
+    co_await target_.Close();
+    if (::testing::Test::HasFailure() || !crashed) {
+      co_await source_.Close();
+      co_return;
+    }
+    target_.LoseMap();
+    ++maps_lost_;
+    absl::Status status = co_await target_.TryOpen();
+    if (!status.ok()) {
+      ++refused_;
+      EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+      EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("being brought level"));
+      const absl::Status again = co_await target_.TryOpen();
+      EXPECT_EQ(again, status);
+      co_await source_.Close();
+      co_return;
+    }
+    opened = co_await target_.Open(false);
+    if (!opened) co_return;
+    co_await Seal(false);
+    co_await target_.AttachAlone(generation_, /*commit=*/false);
+    co_await TryResync(/*crash=*/false);
+    if (!::testing::Test::HasFailure()) co_await CheckEqual();
+    co_await source_.Close();
+    co_await target_.Close();
+  }
+
+  Task<void> CrashTargetOnceItIsFilled() {
+    while (!target_.store().resyncing()) co_await poller_.Delay(100'000);
+    co_await poller_.Delay(static_cast<int64_t>(random_.Uniform(5 * kNanosPerMilli)));
+    if (target_.store().resyncing()) target_.Crash();
   }
 
   // What the source trimmed while the target was away, and of which its log has nothing left but
@@ -909,6 +976,7 @@ class World {
 
   const bool lose_maps_;
   uint64_t maps_lost_ = 0;
+  uint64_t refused_ = 0;
   Prng random_;
   sim::SimPoller poller_;
   Executor executor_;
@@ -968,6 +1036,25 @@ TEST(Resync, MakesAStaleCopyEqualFromARebuiltMapR19) {
     lost += world.maps_lost();
   }
   EXPECT_GE(lost, count);
+}
+
+TEST(Resync, ATargetThatLosesItsMapInTheMiddleIsRefusedOrGoesOnM12) {
+  SetLogLevel(LogLevel::kError);
+  const uint64_t first = sim::FromEnvironment("TWOFOLD_SEED", 1);
+  const uint64_t count = sim::FromEnvironment("TWOFOLD_SEEDS", 30);
+  uint64_t lost = 0;
+  uint64_t refused = 0;
+  for (uint64_t seed = first; seed < first + count && !HasFailure(); ++seed) {
+    SCOPED_TRACE(absl::StrCat("TWOFOLD_SEED=", seed, " TWOFOLD_SEEDS=1"));
+    World world(seed);
+    world.RunTargetLosesMap();
+    lost += world.maps_lost();
+    refused += world.refused();
+  }
+  if (count < 30) return;
+  EXPECT_GT(lost, count / 2);
+  EXPECT_GT(refused, 0u);
+  EXPECT_LT(refused, lost);
 }
 
 TEST(Resync, ARebuiltSourceLeavesNothingThatWasTrimmedR19) {

@@ -101,6 +101,17 @@ TEST(RebuiltMark, AnyDamagedByteIsSeen) {
   }
 }
 
+TEST(CataloguePiece, HasTheBytesOfItsDocument) {
+  const std::vector<std::string> pieces = EncodeCataloguePieces("ab", /*resyncing=*/true);
+  ASSERT_EQ(pieces.size(), 1u);
+  EXPECT_EQ(absl::BytesToHexString(pieces[0].substr(0, 8)), "0000000001000000");
+  EXPECT_EQ(absl::BytesToHexString(pieces[0].substr(12)), "016162");
+  EXPECT_TRUE(DecodeCataloguePiece(pieces[0])->resyncing);
+  std::string bad = pieces[0];
+  bad[12] = 2;
+  EXPECT_FALSE(DecodeCataloguePiece(bad).ok());
+}
+
 TEST(CataloguePiece, RefusesAnIndexBeyondItsCount) {
   CataloguePiece piece;
   piece.index = 2;
