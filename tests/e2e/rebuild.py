@@ -172,7 +172,7 @@ def rot_in_use(world, victim):
     client sees anything."""
     pool = world.pool
     with open(pool.log_path) as log:
-        rebuilt = log.read().count("rebuilt from the log")
+        rebuilt = log.read().count("the map was rebuilt from the log")
     folder = os.path.join(pool.sets[victim], "map")
     tables = [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".sst")]
     check(tables, "the map has no tables")
@@ -188,7 +188,7 @@ def rot_in_use(world, victim):
     def again():
         with open(pool.log_path) as log:
             text = log.read()
-        return text.count("rebuilt from the log") > rebuilt and pool.json("status")["state"] == "healthy"
+        return text.count("the map was rebuilt from the log") > rebuilt and pool.json("status")["state"] == "healthy"
 
     wait_until(again, "set %s to come back with a map made anew" % victim, seconds=120)
     with open(pool.log_path) as log:
