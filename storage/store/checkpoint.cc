@@ -116,7 +116,11 @@ Task<absl::Status> Store::LoadProof() {
 // Logs the whole catalogue, so that the segments before it need not be kept for the catalogue
 // records in them (R17). In pieces: an entry has a bounded body.
 Task<absl::Status> Store::LogWholeCatalogue() {
-  if (!catalogue_changed_ && catalogue_begun_.segment == log_->end().segment) {
+  // The one in the open segment may hold on to older ones, for what was pending when it was made.
+  const SegmentNumber open = log_->end().segment;
+  const std::optional<LogPosition> pending = streams_.OldestPendingBatch();
+  const SegmentNumber needed = pending.has_value() ? std::min(pending->segment, open) : open;
+  if (!catalogue_changed_ && catalogue_begun_.segment == open && catalogue_segment_ >= needed) {
     co_return absl::OkStatus();
   }
   catalogue_changed_ = false;

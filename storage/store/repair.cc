@@ -118,12 +118,12 @@ Task<absl::StatusOr<CleanOutcome>> Store::Repair(SegmentNumber segment, BlockSou
     TF_LOG(INFO) << place_ << ": segment " << segment << " was evacuated: " << outcome->moved_blocks
                  << " blocks were moved out of it, " << outcome->replaced_blocks
                  << " of them came from another set";
-    // So that the damaged file is not needed any more, not even after a crash.
-    absl::Status status = co_await Checkpoint();
-    TF_CO_RETURN_IF_ERROR(status);
   }
   if (absl::IsNotFound(outcome.status())) outcome = CleanOutcome();
   absl::Status status = outcome.status();
+  // So that the damaged file is not needed any more, not even after a crash. Nothing else makes a
+  // checkpoint while nobody writes, also where all in it was dead already.
+  if (status.ok() && table_.segments().contains(segment)) status = co_await Checkpoint();
   if (status.ok()) status = co_await GiveBack(segment);
   if (status.ok()) co_return outcome;
   // What cleaning has found it has noted.

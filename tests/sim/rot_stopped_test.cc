@@ -487,6 +487,13 @@ TEST(RotStopped, IsHealedWithoutAWrongByte) {
   }
 }
 
+// A damaged segment of which nothing is needed but what was pending when the catalogue was logged,
+// and a pool in which nobody writes.
+TEST(RotStopped, IsHealedWhereTheCatalogueAloneHeldTheSegment) {
+  RotWorld world(740005);
+  world.executor().Run(PlaySeed(&world));
+}
+
 // The file with the end of the log is gone, blank, cut off, or without a header: what it held was
 // acknowledged, and the set is not taken for up to date (P6).
 Task<void> LoseTheEnd(RotWorld* world, int kind) {
