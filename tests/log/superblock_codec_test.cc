@@ -21,7 +21,8 @@ SuperblockCopy TestCopy() {
   copy.superblock.max_segments = 1000;
   copy.superblock.incarnation = Incarnation(9);
   copy.superblock.opened_segment = SegmentNumber(12);
-  copy.superblock.disk_ids = {std::string(31, '0') + "1", std::string(31, '0') + "2"};
+  copy.superblock.disk_ids = {"00000000000000000000000000000001",
+                              "00000000000000000000000000000002"};
   copy.superblock.version = 5;
   copy.place = 1;
   return copy;
