@@ -9,6 +9,12 @@
 #include "storage/runtime/executor.h"
 
 namespace twofold {
+namespace {
+
+// A batch that took long, since the device hung, is no reason to let the next one wait as long.
+constexpr int64_t kMaxHoldNanos = 5 * kNanosPerMilli;
+
+}  // namespace
 
 LogWriter::LogWriter(SegmentFiles& files, const SegmentLog::Options& options)
     : files_(files), options_(options) {}
@@ -118,7 +124,7 @@ void LogWriter::PlanHold(const Flight& landed) {
     return;
   }
   const MonoNanos now = Executor::Current().Now();
-  hold_until_ = now + (now - landed.started) * kBatchHoldPercent / 100;
+  hold_until_ = now + std::min((now - landed.started) * kBatchHoldPercent / 100, kMaxHoldNanos);
   expected_ = queue_.size() + landed.requests.size();
 }
 

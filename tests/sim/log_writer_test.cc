@@ -2,6 +2,7 @@
 // what a crash leaves of them (docs/decisions/0002).
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -78,7 +79,7 @@ class World {
     co_return seqs;
   }
 
-  // `think`: how long a writer waits at most before it comes back.
+  // `think`: how long a writer waits at most before it appends.
   Task<void> WriteUntil(MonoNanos end, uint64_t think) {
     TaskScope scope;
     for (int i = 0; i < kWriters; ++i) scope.Spawn(Writer(end, think));
@@ -89,6 +90,15 @@ class World {
     co_await SleepUntil(time);
     disk_.Crash(sim::CrashKind::kPower, random_);
   }
+  // The device hangs for so long, and goes on.
+  Task<void> Hang(int64_t nanos) {
+    disk_.Hold();
+    hung_until_ = poller_.Now() + nanos;
+    co_await SleepUntil(hung_until_);
+    disk_.Release();
+  }
+  // The longest that an append took, of what came after the device went on.
+  int64_t longest_after_hang() const { return longest_after_hang_; }
   Task<void> Close() {
     co_await log_->Stop();
     log_.reset();
@@ -106,6 +116,7 @@ class World {
   Task<void> Writer(MonoNanos end, uint64_t think) {
     AlignedBytes block(kBlockSize);
     while (poller_.Now() < end) {
+      if (think > 0) co_await SleepFor(static_cast<int64_t>(random_.Uniform(think)));
       const uint64_t seq = ++last_seq_;
       std::memcpy(block.data(), &seq, sizeof(seq));
       LogEntry entry;
@@ -115,11 +126,13 @@ class World {
       entry.position = {Generation(1), Seq(seq)};
       entry.range = {BlockIndex(seq % 1000), BlockCount(1)};
       entry.block_crcs.push_back(Crc32c(block.span()));
+      const MonoNanos start = poller_.Now();
       auto appended = co_await log_->Append(entry, block.span(), Durability::kDurable);
+      longest_after_hang_ =
+          std::max(longest_after_hang_, poller_.Now() - std::max(start, hung_until_));
       if (!appended.ok()) co_return;
       // Everything that was appended before it is durable, too.
       acknowledged_.insert(seq);
-      if (think > 0) co_await SleepFor(static_cast<int64_t>(random_.Uniform(think)));
     }
   }
 
@@ -132,6 +145,8 @@ class World {
   SegmentLog::Counters counters_;
   BatchNumber next_batch_;
   uint64_t last_seq_ = 0;
+  MonoNanos hung_until_ = 0;
+  int64_t longest_after_hang_ = 0;
   std::set<uint64_t> acknowledged_;
 };
 
@@ -189,6 +204,25 @@ TEST(LogWriter, SeldomWaitsForWritersThatStayAway) {
   World world(1);
   world.executor().Run(WriteFor(&world, kNanosPerSecond, /*think=*/uint64_t{20} * kNanosPerMilli));
   EXPECT_LT(world.counters().held_batches, world.counters().batches / 10);
+}
+
+Task<void> WriteThroughAHang(World* world) {
+  co_await world->Open(1);
+  TaskScope scope;
+  scope.Spawn(world->Hang(2 * kNanosPerSecond));
+  co_await world->WriteUntil(world->poller().Now() + 5 * kNanosPerSecond,
+                             /*think=*/uint64_t{4} * kNanosPerSecond);
+  co_await scope.Join();
+  co_await world->Close();
+}
+
+TEST(LogWriter, ABatchThatTookLongDoesNotMakeTheNextOneWaitAsLong) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(seed);
+    World world(seed);
+    world.executor().Run(WriteThroughAHang(&world));
+    EXPECT_LT(world.longest_after_hang(), 50 * kNanosPerMilli);
+  }
 }
 
 }  // namespace
