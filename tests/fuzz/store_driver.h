@@ -83,6 +83,24 @@ class StoreDriver {
     co_await Stop();
   }
 
+  // Somebody removes the map's directory; the store is closed. Opening makes it anew (M12).
+  void LoseMap() {
+    TF_CHECK(!open());
+    metadata_.Lose();
+  }
+
+  // Opens, and crashes in the middle of that or soon after. A rebuild that does not come to its end
+  // starts over.
+  Task<void> CutOpening(int64_t nanos, sim::CrashKind kind) {
+    TF_CHECK(!open());
+    dying_ = cutting_ = true;
+    scope_.Spawn(CrashAfter(nanos, kind));
+    store_ = co_await OpenStore(/*read_only=*/false);
+    co_await scope_.Join();
+    cutting_ = false;
+    if (open()) co_await Stop();
+  }
+
   // What `inspect --verify` does; the store is closed.
   Task<void> Inspect() {
     TF_CHECK(!open());
@@ -187,9 +205,15 @@ class StoreDriver {
   Task<std::unique_ptr<Store>> OpenStore(bool read_only) {
     const StoreOptions options = sim::RandomStoreOptions(random_, read_only);
     auto store = co_await sim::OpenStoreOn(&poller_, &disk_, &metadata_, options);
-    TF_CHECK(store.ok() || damaged_) << store.status();
+    TF_CHECK(store.ok() || damaged_ || cutting_) << store.status();
     if (!store.ok()) co_return nullptr;
     co_return *std::move(store);
+  }
+
+  Task<void> CrashAfter(int64_t nanos, sim::CrashKind kind) {
+    co_await poller_.Delay(nanos);
+    disk_.Crash(kind, random_);
+    metadata_.Crash();
   }
 
   // Seals, takes the end as it is, commits it.
@@ -343,6 +367,7 @@ class StoreDriver {
   TaskScope scope_;
   Generation generation_;
   bool dying_ = false;
+  bool cutting_ = false;  // opening, which a crash is to cut off
   bool damaged_ = false;
   std::map<VolumeId, std::vector<std::unique_ptr<Sent>>> sent_;
   Model model_;

@@ -1,8 +1,8 @@
 // A sequence of operations on a store, read from the input, against the plain model
 // (store_driver.h): writes, zeros, snapshots, deletions, rollbacks, checkpoints, cleaning, crashes
-// that keep, drop or tear what was not durable, clean stops. The first byte is the seed of
-// everything that the simulated machine draws; the second chooses how large the store is, so that
-// some fill up.
+// that keep, drop or tear what was not durable, clean stops, lost maps. The first byte is the seed
+// of everything that the simulated machine draws; the second chooses how large the store is, so
+// that some fill up. Then come three bytes for each operation: which, and two arguments.
 
 #include <cstddef>
 #include <cstdint>
@@ -15,8 +15,31 @@ namespace {
 
 constexpr int kMaxOperations = 300;
 
-Task<void> Reopen(StoreDriver* driver, bool inspect) {
+// What happens to a store while it is closed.
+enum class Closed : uint8_t {
+  kNothing,
+  kMapLost,
+  kMapLostAndCrash,  // while it is made anew
+};
+
+Closed WhileClosed(uint8_t operation) {
+  switch (operation / 16 % 4) {
+    case 1:
+      return Closed::kMapLost;
+    case 2:
+      return Closed::kMapLostAndCrash;
+    default:
+      return Closed::kNothing;
+  }
+}
+
+Task<void> Reopen(StoreDriver* driver, bool inspect, Closed closed, uint8_t b) {
   if (inspect) co_await driver->Inspect();
+  if (closed != Closed::kNothing) driver->LoseMap();
+  if (closed == Closed::kMapLostAndCrash) {
+    const auto kind = b % 2 == 0 ? sim::CrashKind::kPower : sim::CrashKind::kProcess;
+    co_await driver->CutOpening(int64_t{100'000} * b, kind);
+  }
   co_await driver->Open();
 }
 
@@ -52,11 +75,11 @@ Task<void> Operation(StoreDriver* driver, ByteReader* input) {
       co_return co_await driver->CheckEverything();
     case 13:
       co_await driver->Stop();
-      co_return co_await Reopen(driver, a % 4 == 0);
+      co_return co_await Reopen(driver, a % 4 == 0, WhileClosed(operation), b);
     default:
       co_await driver->Pause(int64_t{10'000} * a);
       co_await driver->Crash(b % 2 == 0 ? sim::CrashKind::kPower : sim::CrashKind::kProcess);
-      co_return co_await Reopen(driver, b % 8 < 2);
+      co_return co_await Reopen(driver, b % 8 < 2, WhileClosed(operation), b);
   }
 }
 
