@@ -131,8 +131,8 @@ TEST_F(MapRebuilderTest, KeepsASegmentThatATimelineInheritsM20) {
 TEST_F(MapRebuilderTest, KeepsASegmentWithZerosThatHideWhatAnAncestorHasM17) {
   const TimelineId left = history_.Current(volume_);
   const Position inherited = history_.Write(volume_, 0, 4);
-  const SnapshotId snapshot = history_.Snapshot(volume_, "s");
-  const TimelineId current = history_.StartTimeline(volume_, snapshot);
+  history_.StartTimeline(volume_, history_.Snapshot(volume_, "s1"));  // with nothing of its own
+  const TimelineId current = history_.StartTimeline(volume_, history_.Snapshot(volume_, "s2"));
   const Position zeroed = history_.Write(volume_, 0, 3 * kChunkBlocks);
   Rebuild({Zeros(current, Blocks(0, 3 * kChunkBlocks), zeroed, 6),
            Data(left, Blocks(0, 4), inherited, 5)});
