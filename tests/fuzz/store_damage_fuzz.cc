@@ -1,7 +1,8 @@
 // Damage to the files of a store, read from the input: flipped, overwritten, zeroed and misplaced
-// blocks, in segments and in the superblock, anywhere. The store must open with a prefix of what
-// was sent, or say what is wrong; what it shows must be right (P7), in the head and in every
-// snapshot, also after it has gone on and was opened once more.
+// blocks, in segments and in the superblock, anywhere; in some, the map is lost as well, and the
+// damaged log must not be taken for whole by what makes a new one of it (M12). The store must open
+// with a prefix of what was sent, or say what is wrong; what it shows must be right (P7), in the
+// head and in every snapshot, also after it has gone on and was opened once more.
 
 #include <cstddef>
 #include <cstdint>
@@ -77,10 +78,16 @@ void Damage(StoreDriver* driver, ByteReader* input) {
 }
 
 Task<void> Play(StoreDriver* driver, ByteReader input) {
-  co_await MakeHistory(driver, input.ReadU8());
+  const uint8_t life = input.ReadU8();
+  const bool lose_map = life >= 128;
+  co_await MakeHistory(driver, life);
   driver->SetDamaged();
   for (int i = 0; i < 20 && input.remaining() >= 5; ++i) Damage(driver, &input);
-  co_await driver->Inspect();
+  if (lose_map) {
+    driver->LoseMap();
+  } else {
+    co_await driver->Inspect();
+  }
   co_await driver->Open();
   if (!driver->open()) co_return;
   for (uint64_t i = 0; i < 10; ++i) co_await driver->Write(i * 7, i);
