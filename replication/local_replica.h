@@ -84,6 +84,10 @@ class LocalReplica final : public Replica {
                           absl::Span<const std::byte> payload) override {
     return store_->Fill(generation, timeline, std::move(runs), payload);
   }
+  Task<absl::Status> FillLost(Generation generation, TimelineId timeline,
+                              std::vector<Run> runs) override {
+    return store_->FillLost(generation, timeline, std::move(runs));
+  }
   Task<absl::Status> EndSpan(Generation generation, ResyncSpan span) override {
     return store_->EndSpan(generation, span);
   }

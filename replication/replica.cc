@@ -50,6 +50,11 @@ Task<absl::Status> Replica::Fill(Generation /*generation*/, TimelineId /*timelin
   co_return Unsupported();
 }
 
+Task<absl::Status> Replica::FillLost(Generation /*generation*/, TimelineId /*timeline*/,
+                                     std::vector<Run> /*runs*/) {
+  co_return Unsupported();
+}
+
 Task<absl::Status> Replica::EndSpan(Generation /*generation*/, ResyncSpan /*span*/) {
   co_return Unsupported();
 }

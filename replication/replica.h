@@ -168,6 +168,12 @@ class Replica {
   // kResourceExhausted when full. Durable with the next EndSpan.
   virtual Task<absl::Status> Fill(Generation generation, TimelineId timeline, std::vector<Run> runs,
                                   absl::Span<const std::byte> payload);
+  // The same for data whose bytes nobody has: each block is bad here from the beginning, as it is
+  // at the source, with the position and the checksum of what was written. No read shows anything
+  // for it; a write over it ends that, and repair where somebody has it after all. At most
+  // kMaxEntryBlocks. docs/decisions/0024-a-resync-goes-on-without-what-is-lost.md
+  virtual Task<absl::Status> FillLost(Generation generation, TimelineId timeline,
+                                      std::vector<Run> runs);
   // That span is filled: its retained point is there from now on, and the replica is complete up to
   // it, so that an interrupted resync goes on from there. Durable, with all that was filled.
   virtual Task<absl::Status> EndSpan(Generation generation, ResyncSpan span);

@@ -6,11 +6,14 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "storage/base/limits.h"
 #include "storage/base/log.h"
 #include "storage/base/status_macros.h"
 #include "storage/base/units.h"
 #include "storage/io/aligned_bytes.h"
+#include "storage/map/catalogue_codec.h"
+#include "storage/map/run_list.h"
 #include "storage/runtime/executor.h"
 #include "storage/runtime/sync.h"
 
@@ -22,6 +25,11 @@ constexpr size_t kTailStepBytes = size_t{4} << 20;
 // While clients work: what lies on the device before them is what their slowest requests wait for.
 constexpr uint64_t kYieldingPieceBlocks = 32;  // 128 KiB
 constexpr size_t kYieldingTailStepBytes = size_t{1} << 20;
+// So many reads in a row that fail are no bad places any more, but a device that is gone.
+constexpr int kMaxFailuresInARow = 64;
+// What is lost is said block by block, with what shows it; the rest is counted.
+constexpr uint64_t kMaxLostBlocksLogged = 32;
+constexpr size_t kMaxPointsLookedAt = 1000;
 constexpr int64_t kRateWindowNanos = 5 * kNanosPerSecond;
 
 constexpr int64_t kFirstBackoffNanos = 5 * kNanosPerSecond;
@@ -240,14 +248,131 @@ Task<absl::Status> Resync::FillPiece(ResyncSpan span, ResyncSpan shown, std::vec
     at += length;
   }
   const std::vector<absl::Status> results = co_await WhenAll(std::move(reads));
-  TF_CO_RETURN_IF_ERROR(FirstError(results));
   // The versions that were read are those that were meant only while the pin held.
   TF_CO_RETURN_IF_ERROR(source_->resync_pin());
-  absl::Status status = co_await pace_.Next(bytes);
+  if (!FirstError(results).ok()) {
+    co_return co_await FillWhatIsWhole(span, shown, std::move(runs), buffer);
+  }
+  co_return co_await FillAndCount(span.timeline, std::move(runs), payload);
+}
+
+Task<absl::Status> Resync::FillAndCount(TimelineId timeline, std::vector<Run> runs,
+                                        absl::Span<const std::byte> payload) {
+  absl::Status status = co_await pace_.Next(payload.size());
   TF_CO_RETURN_IF_ERROR(status);
-  status = co_await target_->Fill(generation_, span.timeline, std::move(runs), payload);
-  if (status.ok()) Count(bytes);
+  status = co_await target_->Fill(generation_, timeline, std::move(runs), payload);
+  if (status.ok()) Count(payload.size());
   co_return status;
+}
+
+Task<absl::Status> Resync::FillWhatIsWhole(ResyncSpan span, ResyncSpan shown, std::vector<Run> runs,
+                                           AlignedBytes* buffer) {
+  std::vector<Run> whole;
+  std::vector<Run> lost;
+  size_t bytes = 0;
+  for (const Run& run : runs) {
+    if (run.kind != RunKind::kData) {
+      whole.push_back(run);
+      continue;
+    }
+    for (uint64_t i = 0; i < run.range.count.value(); ++i) {
+      Run block = Cut(run, {run.range.first + BlockCount(i), BlockCount(1)});
+      const absl::Span<std::byte> into = buffer->span().subspan(bytes, kBlockSize);
+      absl::Status status = co_await ReadBlock(shown, block, into);
+      if (absl::IsDataLoss(status)) {
+        lost.push_back(std::move(block));
+        continue;
+      }
+      TF_CO_RETURN_IF_ERROR(status);
+      whole.push_back(std::move(block));
+      bytes += kBlockSize;
+    }
+  }
+  TF_CO_RETURN_IF_ERROR(source_->resync_pin());
+  absl::Status status =
+      co_await FillAndCount(span.timeline, std::move(whole), buffer->span().first(bytes));
+  TF_CO_RETURN_IF_ERROR(status);
+  if (!lost.empty()) status = co_await FillLost(span, std::move(lost));
+  co_return status;
+}
+
+// A place that the device does not read is as bad as one that it reads wrong; a device that is gone
+// is not: then all of the source would be taken for lost. Without the pin the other errors mean
+// nothing.
+Task<absl::Status> Resync::ReadBlock(ResyncSpan shown, Run block, absl::Span<std::byte> into) {
+  const absl::Status read =
+      co_await ReadBlocks(source_, shown.timeline, shown.as_of, block.range, into);
+  if (cancel_.cancelled()) co_return absl::UnavailableError("the resync was ended");
+  if (read.ok()) {
+    failures_in_a_row_ = 0;
+    co_return read;
+  }
+  TF_CO_RETURN_IF_ERROR(source_->resync_pin());
+  absl::Status status = co_await source_->CheckPresence();
+  TF_CO_RETURN_IF_ERROR(status);
+  TF_CO_RETURN_IF_ERROR(source_->health());
+  if (absl::IsUnavailable(read)) {
+    if (++failures_in_a_row_ > kMaxFailuresInARow) co_return read;
+  } else if (!absl::IsDataLoss(read)) {
+    co_return read;
+  }
+  // What it shows nowhere any more it may still keep for one of its own points.
+  const auto timeline = source_->catalogue().timelines().find(shown.timeline);
+  if (timeline == source_->catalogue().timelines().end()) co_return read;
+  const BlockIdentity identity{timeline->second.volume, shown.timeline, block.range.first,
+                               block.position, block.block_crcs[0]};
+  const absl::Status had = co_await target_->ReadVersion(identity, into);
+  if (had.ok()) co_return had;
+  TF_CO_RETURN_IF_ERROR(target_->health());
+  co_return absl::DataLossError(read.message());
+}
+
+Task<absl::Status> Resync::FillLost(ResyncSpan span, std::vector<Run> lost) {
+  for (const Run& block : lost) {
+    if (progress_.lost_blocks++ >= kMaxLostBlocksLogged) continue;
+    const std::string what = co_await Describe(span, block);
+    TF_LOG(ERROR) << "LOST: " << what << ": set " << source_->set_name()
+                  << " can't read it, and set " << target_->set_name()
+                  << " does not have it. It is an error on both sets until it is written anew";
+  }
+  co_return co_await target_->FillLost(generation_, span.timeline, std::move(lost));
+}
+
+Task<std::string> Resync::Describe(ResyncSpan span, Run block) {
+  const Catalogue catalogue = source_->catalogue();  // others change it meanwhile
+  const uint64_t offset = block.range.first.value() * kBlockSize;
+  const auto timeline = catalogue.timelines().find(span.timeline);
+  const auto volume = timeline == catalogue.timelines().end()
+                          ? catalogue.volumes().end()
+                          : catalogue.volumes().find(timeline->second.volume);
+  if (volume == catalogue.volumes().end()) {
+    co_return absl::StrCat("4096 bytes at ", offset, " of timeline ", span.timeline.value());
+  }
+  std::vector<std::string> shown_by;
+  struct Point {
+    std::string name;
+    TimelineId timeline;
+    Position as_of;
+  };
+  std::vector<Point> points = {
+      {"the volume as it is", volume->second.current_timeline, kLastPosition}};
+  for (const auto& [id, snapshot] : catalogue.snapshots()) {
+    if (snapshot.volume != volume->first || IsInternalSnapshotName(snapshot.name)) continue;
+    if (points.size() > kMaxPointsLookedAt) break;
+    points.push_back({absl::StrCat("@", snapshot.name), snapshot.timeline, snapshot.position});
+  }
+  for (const Point& point : points) {
+    const absl::StatusOr<std::vector<Piece>> pieces =
+        co_await source_->Describe(point.timeline, point.as_of, block.range);
+    if (!pieces.ok() || pieces->empty() || !pieces->front().mapped) continue;
+    if (pieces->front().run.position == block.position) shown_by.push_back(point.name);
+  }
+  co_return absl::StrCat("4096 bytes at ", offset, " of volume ", volume->second.name,
+                         ", as entry ", block.position.generation.value(), ".",
+                         block.position.seq.value(), " wrote them (",
+                         shown_by.empty() ? "what a snapshot without a name or a clone shows"
+                                          : absl::StrJoin(shown_by, ", "),
+                         ")");
 }
 
 Task<absl::StatusOr<Resync::Sent>> Resync::SendTail() {
@@ -280,6 +405,12 @@ Task<absl::StatusOr<Resync::Sent>> Resync::SendStream(VolumeId volume) {
   if (!tail.ok()) {
     // Its log may have been deleted with the volume while it was read.
     if (!source_->catalogue().streams().contains(volume)) co_return sent;
+    // The map says what is bad in it, block by block.
+    if (absl::IsDataLoss(tail.status()) && source_->health().ok()) {
+      co_return absl::UnavailableError(
+          absl::StrCat("what was written since the resync began can't be read from the log of set ",
+                       source_->set_name(), ", it begins again: ", tail.status().message()));
+    }
     co_return tail.status();
   }
   while (!tail->empty() && tail->back().entry.position > end) tail->pop_back();

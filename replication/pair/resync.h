@@ -9,6 +9,10 @@
 // reached is a place from which an interrupted resync goes on. What came after X is then read from
 // the source's log, until the target is close enough for the live stream to be joined.
 //
+// A block that is bad at the source, and that the target does not have from before, is lost: it is
+// as bad at the target (Replica::FillLost), said with its place, and everything else goes on
+// (docs/decisions/0024-a-resync-goes-on-without-what-is-lost.md).
+//
 //   void the dead tail -> goal (catalogue at X) -> fill, point after point -> end -> tail -> join
 //
 // Until it has joined the target is in no membership: it never serves and is never the only copy of
@@ -55,6 +59,7 @@ struct ResyncProgress {
   std::string what;               // a line for people: which volume is at it, or why it failed
   WallNanos started = 0;          // 0: not yet
   uint64_t bytes_done = 0;        // payload sent
+  uint64_t lost_blocks = 0;       // that neither set has whole: an error on both from now on
   uint64_t bytes_total = 0;       // an estimate from above, which gets better as it goes
   uint64_t bytes_per_second = 0;  // over the last seconds
   uint64_t seconds_left = 0;      // 0: not known
@@ -117,6 +122,16 @@ class Resync {
   // `shown`: where the source shows the runs.
   Task<absl::Status> FillPiece(ResyncSpan span, ResyncSpan shown, std::vector<Run> runs,
                                AlignedBytes* buffer);
+  // The same where the source could not read all of them: block by block, without what is lost.
+  Task<absl::Status> FillWhatIsWhole(ResyncSpan span, ResyncSpan shown, std::vector<Run> runs,
+                                     AlignedBytes* buffer);
+  // One block of the source, or of the target if that has the very same. kDataLoss: neither has it.
+  Task<absl::Status> ReadBlock(ResyncSpan shown, Run block, absl::Span<std::byte> into);
+  Task<absl::Status> FillAndCount(TimelineId timeline, std::vector<Run> runs,
+                                  absl::Span<const std::byte> payload);
+  Task<absl::Status> FillLost(ResyncSpan span, std::vector<Run> lost);
+  // For people: which volume, where in it, and what shows it.
+  Task<std::string> Describe(ResyncSpan span, Run block);
   Task<absl::StatusOr<Sent>> SendStream(VolumeId volume);
   void Count(uint64_t bytes);
   void Estimate(double within);
@@ -125,6 +140,7 @@ class Resync {
   Replica* const target_;
   const Generation generation_;
   std::map<VolumeId, Position> sent_;  // up to where the target has each stream
+  int failures_in_a_row_ = 0;          // reads of the source's device
   CancelSource cancel_;
   ResyncPace pace_;
   ResyncProgress progress_;

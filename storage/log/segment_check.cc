@@ -12,6 +12,7 @@
 #include "storage/base/status_macros.h"
 #include "storage/io/aligned_bytes.h"
 #include "storage/log/codec.h"
+#include "storage/log/lost_block.h"
 #include "storage/log/segment_reader.h"
 
 namespace twofold {
@@ -237,8 +238,12 @@ class Checker {
     const absl::StatusOr<bool> read = co_await Read(unit.block, bytes);
     TF_CO_RETURN_IF_ERROR(read);
     if (*read && Verifies(unit, bytes)) co_return absl::OkStatus();
-    const std::string how =
+    std::string how =
         *read ? std::string("fails its checksum") : absl::StrCat("can't be read: ", read_error_);
+    if (*read && unit.item != nullptr &&
+        IsLostBlock(unit.item->entry.block_crcs[unit.index], bytes)) {
+      how = "is lost: no set had it when this one was brought level";
+    }
     if (unit.item == nullptr) {
       Note(SegmentDamage::Kind::kDescriptor, unit.block,
            absl::StrCat("the descriptor of batch ", unit.batch->batch.start.batch.value(), " ",

@@ -8,6 +8,7 @@
 #include "storage/base/crc32c.h"
 #include "storage/base/limits.h"
 #include "storage/base/status_macros.h"
+#include "storage/log/lost_block.h"
 #include "storage/store/resync_record.h"
 #include "storage/store/segment_pin.h"
 #include "storage/store/store.h"
@@ -124,11 +125,13 @@ Task<absl::Status> Store::ReadPlaced(Run run, absl::Span<std::byte> into) {
     if (Crc32c(into.subspan(i * kBlockSize, kBlockSize)) == run.block_crcs[i]) continue;
     ++bad_blocks_seen_;
     const LogAddress at{run.address.segment, run.address.block + i};
-    NoteDamage(at, 1, "a block fails its checksum");
+    const absl::Span<const std::byte> block = into.subspan(i * kBlockSize, kBlockSize);
+    const bool lost = IsLostBlock(run.block_crcs[i], block);
+    NoteDamage(at, 1, std::string(lost ? kLostBlock : "a block fails its checksum"));
     if (!bad.ok()) continue;
-    bad = absl::DataLossError(absl::StrCat("set ", superblock_.set_name, ": block ",
-                                           run.range.first.value() + i, " fails its checksum, in ",
-                                           log_->Locate(at)));
+    bad = absl::DataLossError(absl::StrCat(
+        "set ", superblock_.set_name, ": block ", run.range.first.value() + i,
+        lost ? " is lost, no set has it" : " fails its checksum", ", in ", log_->Locate(at)));
   }
   co_return bad;
 }

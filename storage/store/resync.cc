@@ -15,6 +15,8 @@
 #include "storage/base/limits.h"
 #include "storage/base/log.h"
 #include "storage/base/status_macros.h"
+#include "storage/io/aligned_bytes.h"
+#include "storage/log/lost_block.h"
 #include "storage/map/key_codec.h"
 #include "storage/map/run_list.h"
 #include "storage/runtime/executor.h"
@@ -297,26 +299,68 @@ Task<absl::StatusOr<ShownPage>> Store::ReadShown(TimelineId timeline, BlockIndex
 
 Task<absl::Status> Store::Fill(Generation generation, TimelineId timeline, std::vector<Run> runs,
                                absl::Span<const std::byte> payload) {
-  TF_CO_RETURN_IF_ERROR(CheckTarget(generation));
-  if (!resyncing() || resync_->next == resync_->spans.size() ||
-      resync_->spans[resync_->next].timeline != timeline) {
-    co_return absl::FailedPreconditionError(absl::StrCat(
-        "set ", superblock_.set_name, " is not to be filled in timeline ", timeline.value()));
-  }
+  TF_CO_RETURN_IF_ERROR(CheckFilling(generation, timeline));
   TF_CO_ASSIGN_OR_RETURN(std::vector<Filling> fillings,
                          MakeFillings(catalogue_.timelines().at(timeline), runs, payload));
+  std::vector<LogAddress> unused;
+  co_return co_await AppendFillings(std::move(fillings), &unused);
+}
+
+// They replay as any others do: bad, with the checksum of what was written, from whatever is kept
+// of the log. A crash before anybody says that they were durable takes them for torn writes, and
+// what comes behind them with them: the resync goes on from the span before. Joining is behind
+// records that were durable after them.
+Task<absl::Status> Store::FillLost(Generation generation, TimelineId timeline,
+                                   std::vector<Run> runs) {
+  TF_CO_RETURN_IF_ERROR(CheckFilling(generation, timeline));
+  AlignedBytes payload;
+  TF_CO_ASSIGN_OR_RETURN(std::vector<Filling> fillings,
+                         MakeLostFillings(catalogue_.timelines().at(timeline), runs, &payload));
+  std::vector<LogAddress> places;
+  absl::Status status = co_await AppendFillings(std::move(fillings), &places);
+  TF_CO_RETURN_IF_ERROR(status);
+  for (size_t i = 0; i < runs.size(); ++i) {
+    LogAddress at = places[i];
+    for (uint64_t n = 0; n < runs[i].range.count.value(); ++n, ++at.block) {
+      NoteDamage(at, 1, std::string(kLostBlock));
+    }
+  }
+  co_return absl::OkStatus();
+}
+
+absl::Status Store::CheckFilling(Generation generation, TimelineId timeline) const {
+  TF_RETURN_IF_ERROR(CheckTarget(generation));
+  if (resyncing() && resync_->next < resync_->spans.size() &&
+      resync_->spans[resync_->next].timeline == timeline) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "set ", superblock_.set_name, " is not to be filled in timeline ", timeline.value()));
+}
+
+// `places`: where the payload of each came to lie.
+Task<absl::Status> Store::AppendFillings(std::vector<Filling> fillings,
+                                         std::vector<LogAddress>* places) {
   BlockCount blocks;
   for (const Filling& filling : fillings) blocks += BlockCount(filling.entry.block_crcs.size());
   absl::Status status = co_await Reserve(blocks, fillings.size(), RoomFor::kWrite);
   TF_CO_RETURN_IF_ERROR(status);
+  places->resize(fillings.size());
   std::vector<Task<absl::Status>> appends;
-  for (Filling& filling : fillings) {
-    appends.push_back(
-        AppendRecord(std::move(filling.entry), filling.payload, Durability::kWritten));
+  for (size_t i = 0; i < fillings.size(); ++i) {
+    appends.push_back(AppendFilling(&fillings[i], &(*places)[i]));
   }
   const std::vector<absl::Status> results = co_await WhenAll(std::move(appends));
   TF_CO_RETURN_IF_ERROR(FirstError(results));
   co_return failed_;
+}
+
+Task<absl::Status> Store::AppendFilling(const Filling* filling, LogAddress* place) {
+  const absl::StatusOr<LogAddress> logged =
+      co_await log_->Append(filling->entry, filling->payload, Durability::kWritten);
+  TF_CO_RETURN_IF_ERROR(logged);
+  *place = *logged;
+  co_return absl::OkStatus();
 }
 
 absl::Status Store::NoteFill(const LoggedBatch::Item& item) {

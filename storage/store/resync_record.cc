@@ -7,6 +7,7 @@
 #include "storage/base/crc32c.h"
 #include "storage/base/limits.h"
 #include "storage/base/status_macros.h"
+#include "storage/log/lost_block.h"
 
 namespace twofold {
 namespace {
@@ -100,6 +101,14 @@ LogEntry FillEntry(const TimelineRecord& timeline, EntryKind kind) {
   return entry;
 }
 
+LogEntry FillEntry(const TimelineRecord& timeline, const Run& run) {
+  LogEntry entry = FillEntry(timeline, EntryKind::kFill);
+  entry.range = run.range;
+  entry.position = run.position;
+  entry.block_crcs = run.block_crcs;
+  return entry;
+}
+
 absl::Status CheckBlocks(const Run& run, absl::Span<const std::byte> payload) {
   for (size_t i = 0; i < run.block_crcs.size(); ++i) {
     if (Crc32c(payload.subspan(i * kBlockSize, kBlockSize)) == run.block_crcs[i]) continue;
@@ -138,15 +147,37 @@ absl::StatusOr<std::vector<Filling>> MakeFillings(const TimelineRecord& timeline
     Filling& filling = fillings.emplace_back();
     filling.payload = payload.subspan(used, bytes);
     TF_RETURN_IF_ERROR(CheckBlocks(run, filling.payload));
-    filling.entry = FillEntry(timeline, EntryKind::kFill);
-    filling.entry.range = run.range;
-    filling.entry.position = run.position;
-    filling.entry.block_crcs = run.block_crcs;
+    filling.entry = FillEntry(timeline, run);
     used += bytes;
   }
   flush_zeros();
   if (used != payload.size()) {
     return absl::InvalidArgumentError("runs to be filled in don't fit their payload");
+  }
+  return fillings;
+}
+
+absl::StatusOr<std::vector<Filling>> MakeLostFillings(const TimelineRecord& timeline,
+                                                      const std::vector<Run>& runs,
+                                                      AlignedBytes* payload) {
+  uint64_t blocks = 0;
+  for (const Run& run : runs) {
+    const uint64_t count = run.range.count.value();
+    if (run.kind != RunKind::kData || count > kMaxEntryBlocks || run.block_crcs.size() != count) {
+      return absl::InvalidArgumentError("what is lost of a volume is data, at most an entry of it");
+    }
+    blocks += count;
+  }
+  *payload = AlignedBytes(blocks * kBlockSize);
+  std::vector<Filling> fillings;
+  size_t used = 0;
+  for (const Run& run : runs) {
+    const size_t first = used;
+    for (const uint32_t crc : run.block_crcs) {
+      MakeLostBlock(crc, payload->span().subspan(used, kBlockSize));
+      used += kBlockSize;
+    }
+    fillings.push_back({FillEntry(timeline, run), payload->span().subspan(first, used - first)});
   }
   return fillings;
 }

@@ -8,6 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "storage/base/types.h"
+#include "storage/io/aligned_bytes.h"
 #include "storage/log/entry.h"
 #include "storage/map/catalogue.h"
 #include "storage/map/extent.h"
@@ -39,6 +40,12 @@ struct Filling {
 absl::StatusOr<std::vector<Filling>> MakeFillings(const TimelineRecord& timeline,
                                                   const std::vector<Run>& runs,
                                                   absl::Span<const std::byte> payload);
+
+// The same for the data of `runs` whose bytes nobody has: blocks that are bad from the beginning
+// (lost_block.h) stand in `*payload`. kInvalidArgument: a run is none of data, or too large.
+absl::StatusOr<std::vector<Filling>> MakeLostFillings(const TimelineRecord& timeline,
+                                                      const std::vector<Run>& runs,
+                                                      AlignedBytes* payload);
 
 // kResyncSpan.
 std::string EncodeResyncSpan(const ResyncSpan& span);

@@ -50,6 +50,7 @@
 namespace twofold {
 
 class SegmentContent;  // segment_content.h
+struct Filling;        // resync_record.h
 
 // What a store stands on; it takes them over.
 struct StoreParts {
@@ -167,6 +168,7 @@ class Store {
   Task<absl::StatusOr<ShownPage>> ReadShown(TimelineId timeline, BlockIndex from);
   Task<absl::Status> Fill(Generation generation, TimelineId timeline, std::vector<Run> runs,
                           absl::Span<const std::byte> payload);
+  Task<absl::Status> FillLost(Generation generation, TimelineId timeline, std::vector<Run> runs);
   Task<absl::Status> EndSpan(Generation generation, ResyncSpan span);
   Task<absl::Status> EndResync(Generation generation);
   bool resyncing() const { return resync_ != nullptr; }
@@ -344,6 +346,9 @@ class Store {
   SegmentNumber FirstSegmentOfTail(VolumeId volume, Position after) const;
   absl::Status CheckTarget(Generation generation) const;
   absl::Status CheckFilled(const LogEntry& entry) const;
+  absl::Status CheckFilling(Generation generation, TimelineId timeline) const;
+  Task<absl::Status> AppendFillings(std::vector<Filling> fillings, std::vector<LogAddress>* places);
+  Task<absl::Status> AppendFilling(const Filling* filling, LogAddress* place);
   Task<absl::Status> AppendRecord(LogEntry entry, absl::Span<const std::byte> payload,
                                   Durability durability);
   absl::Status NoteVoid(const LogEntry& entry);

@@ -6,6 +6,7 @@
 #include "storage/base/crc32c.h"
 #include "storage/base/limits.h"
 #include "storage/io/aligned_bytes.h"
+#include "storage/log/lost_block.h"
 
 namespace twofold {
 namespace {
@@ -111,6 +112,32 @@ TEST(Fillings, RefusePayloadOfAnotherLength) {
             absl::StatusCode::kInvalidArgument);
   const Runs short_run = {Data(10, At(1, 5), payload.span().first(kBlockSize))};
   EXPECT_EQ(MakeFillings(Timeline(), short_run, payload.span()).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST(Fillings, OfLostBlocksHaveTheirChecksumsAndOtherBytes) {
+  AlignedBytes written(2 * kBlockSize);
+  written.data()[0] = std::byte{1};
+  const Runs runs = {Data(10, At(1, 5), written.span()),
+                     Data(40, At(1, 6), written.span().first(kBlockSize))};
+  AlignedBytes payload;
+  const auto fillings = MakeLostFillings(Timeline(), runs, &payload);
+  ASSERT_TRUE(fillings.ok()) << fillings.status();
+  ASSERT_EQ(fillings->size(), 2);
+  EXPECT_EQ(payload.size(), 3 * kBlockSize);
+  for (size_t i = 0; i < 2; ++i) {
+    const Filling& filling = (*fillings)[i];
+    EXPECT_EQ(filling.entry.kind, EntryKind::kFill);
+    EXPECT_EQ(filling.entry.range, runs[i].range);
+    EXPECT_EQ(filling.entry.position, runs[i].position);
+    EXPECT_EQ(filling.entry.block_crcs, runs[i].block_crcs);
+    ASSERT_EQ(filling.payload.size(), runs[i].block_crcs.size() * kBlockSize);
+    for (size_t block = 0; block < runs[i].block_crcs.size(); ++block) {
+      EXPECT_TRUE(IsLostBlock(runs[i].block_crcs[block],
+                              filling.payload.subspan(block * kBlockSize, kBlockSize)));
+    }
+  }
+  EXPECT_EQ(MakeLostFillings(Timeline(), {Zero(1, 1, At(1, 7))}, &payload).status().code(),
             absl::StatusCode::kInvalidArgument);
 }
 
