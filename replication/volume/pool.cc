@@ -113,11 +113,11 @@ SnapshotInfo PoolState::Describe(const SnapshotRecord& record) const {
   return info;
 }
 
-Task<absl::Status> PoolState::AppendToCatalogue(LogEntry entry) {
+Task<absl::Status> PoolState::AppendToCatalogue(LogEntry entry, RoomFor use) {
   Change change;
   change.Add(std::move(entry), {});
   Reservation room(&set);
-  absl::Status status = co_await room.Take(BlockCount(0), 1, RoomFor::kRecord);
+  absl::Status status = co_await room.Take(BlockCount(0), 1, use);
   TF_CO_RETURN_IF_ERROR(status);
   TF_CO_RETURN_IF_ERROR(set.health());
   room.Use();

@@ -91,7 +91,7 @@ Task<absl::StatusOr<VolumeInfo>> CreateVolume(PoolState* pool, std::string name,
   body.on_set_loss = static_cast<uint8_t>(on_set_loss);
   body.first_timeline = pool->catalogue().next_timeline_id();
   LogEntry entry = Record(EntryKind::kVolumeCreate, body.first_timeline, EncodeVolumeCreate(body));
-  absl::Status status = co_await pool->AppendToCatalogue(std::move(entry));
+  absl::Status status = co_await pool->AppendToCatalogue(std::move(entry), RoomFor::kRecord);
   TF_CO_RETURN_IF_ERROR(status);
 
   const VolumeRecord& record = pool->catalogue().volumes().at(body.id);
@@ -114,7 +114,7 @@ static Task<absl::Status> Shrink(Volume* volume, uint64_t size_bytes) {
   entries.push_back(Record(EntryKind::kResize, volume->timeline(), EncodeResize({size_bytes})));
   co_await volume->CloseAdmission();
   const ClosedAdmission closed(volume);
-  absl::Status status = co_await volume->AppendRecords(std::move(entries), range);
+  absl::Status status = co_await volume->AppendRecords(std::move(entries), range, RoomFor::kDelete);
   if (status.ok()) volume->SetSize(size_bytes);
   co_return status;
 }
@@ -122,7 +122,8 @@ static Task<absl::Status> Shrink(Volume* volume, uint64_t size_bytes) {
 static Task<absl::Status> Grow(Volume* volume, uint64_t size_bytes) {
   std::vector<LogEntry> entries;
   entries.push_back(Record(EntryKind::kResize, volume->timeline(), EncodeResize({size_bytes})));
-  absl::Status status = co_await volume->AppendRecords(std::move(entries), BlockRange());
+  absl::Status status =
+      co_await volume->AppendRecords(std::move(entries), BlockRange(), RoomFor::kRecord);
   if (status.ok()) volume->SetSize(size_bytes);
   co_return status;
 }
@@ -164,7 +165,7 @@ Task<absl::Status> DeleteVolume(PoolState* pool, std::string name, bool force) {
   co_await volume->WaitForCalls();
   LogEntry entry =
       Record(EntryKind::kVolumeDelete, TimelineId(), EncodeVolumeDelete({volume->id()}));
-  absl::Status status = co_await pool->AppendToCatalogue(std::move(entry));
+  absl::Status status = co_await pool->AppendToCatalogue(std::move(entry), RoomFor::kDelete);
   TF_CO_RETURN_IF_ERROR(status);
   closed.LeaveClosed();
   TF_LOG(INFO) << "volume " << name << " deleted, id " << volume->id();
@@ -299,7 +300,8 @@ Task<absl::Status> DeleteSnapshot(PoolState* pool, SnapshotName name) {
   entries.push_back(
       Record(EntryKind::kSnapshotDelete, snapshot.timeline, EncodeSnapshotDelete({snapshot.id})));
   pool->snapshot_in_deletion = snapshot.id;  // nobody can mount it from here on
-  absl::Status status = co_await volume->AppendRecords(std::move(entries), BlockRange());
+  absl::Status status =
+      co_await volume->AppendRecords(std::move(entries), BlockRange(), RoomFor::kDelete);
   pool->snapshot_in_deletion.reset();
   co_return status;
 }
@@ -333,7 +335,8 @@ Task<absl::StatusOr<SnapshotInfo>> Rollback(PoolState* pool, SnapshotName name, 
   std::vector<LogEntry> entries;
   entries.push_back(Record(EntryKind::kSnapshot, volume->timeline(), EncodeSnapshot(kept)));
   entries.push_back(Record(EntryKind::kTimelineStart, start.id, EncodeTimelineStart(start)));
-  absl::Status status = co_await volume->AppendRecords(std::move(entries), BlockRange());
+  absl::Status status =
+      co_await volume->AppendRecords(std::move(entries), BlockRange(), RoomFor::kRecord);
   TF_CO_RETURN_IF_ERROR(status);
   volume->SetTimeline(start.id);
   volume->SetSize(target.size_bytes);

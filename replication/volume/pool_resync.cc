@@ -188,7 +188,8 @@ Task<absl::Status> TakeResyncSnapshots(PoolState* pool) {
     body.name = absl::StrCat(kInternalSnapshotPrefix, body.id.value());
     std::vector<LogEntry> entries;
     entries.push_back(Record(EntryKind::kSnapshot, volume->timeline(), EncodeSnapshot(body)));
-    absl::Status status = co_await volume->AppendRecords(std::move(entries), BlockRange());
+    absl::Status status =
+        co_await volume->AppendRecords(std::move(entries), BlockRange(), RoomFor::kRecord);
     TF_CO_RETURN_IF_ERROR(status);
   }
   co_return absl::OkStatus();
@@ -205,7 +206,8 @@ Task<absl::Status> RemoveResyncSnapshots(PoolState* pool) {
     std::vector<LogEntry> entries;
     entries.push_back(
         Record(EntryKind::kSnapshotDelete, snapshot.timeline, EncodeSnapshotDelete({snapshot.id})));
-    absl::Status status = co_await volume->second->AppendRecords(std::move(entries), BlockRange());
+    absl::Status status =
+        co_await volume->second->AppendRecords(std::move(entries), BlockRange(), RoomFor::kDelete);
     TF_CO_RETURN_IF_ERROR(status);
   }
   co_return absl::OkStatus();

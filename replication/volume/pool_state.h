@@ -41,8 +41,9 @@ class PoolState {
   VolumeInfo Describe(const VolumeRecord& record) const;
   SnapshotInfo Describe(const SnapshotRecord& record) const;
 
-  // Appends one record to the catalogue's stream (R39). Committed and durable when it returns OK.
-  Task<absl::Status> AppendToCatalogue(LogEntry entry);
+  // Appends one record to the catalogue's stream (R39), with room as for `use`. Committed and
+  // durable when it returns OK.
+  Task<absl::Status> AppendToCatalogue(LogEntry entry, RoomFor use);
 
   // Who lacks what, and what to do; nothing while all is well.
   std::optional<DegradedInfo> Degraded() const;

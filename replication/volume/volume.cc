@@ -88,12 +88,13 @@ void Volume::OpenAdmission() {
   admission_opened_.WakeAll();
 }
 
-Task<absl::Status> Volume::AppendRecords(std::vector<LogEntry> entries, BlockRange range) {
+Task<absl::Status> Volume::AppendRecords(std::vector<LogEntry> entries, BlockRange range,
+                                         RoomFor use) {
   Change change;
   change.range = range;
   for (LogEntry& entry : entries) change.Add(std::move(entry), {});
   Reservation room(parts_.set);
-  absl::Status status = co_await room.Take(BlockCount(0), change.entries.size(), RoomFor::kRecord);
+  absl::Status status = co_await room.Take(BlockCount(0), change.entries.size(), use);
   TF_CO_RETURN_IF_ERROR(status);
   TF_CO_RETURN_IF_ERROR(parts_.set->health());
   room.Use();

@@ -92,8 +92,8 @@ class Volume {
   bool admission_closed() const { return admission_closed_; }
 
   // Appends records without payload past the admission gate, all under consecutive Seqs; room is
-  // taken from the reserve for them. Committed when it returns OK.
-  Task<absl::Status> AppendRecords(std::vector<LogEntry> entries, BlockRange range);
+  // taken as for `use`. Committed when it returns OK.
+  Task<absl::Status> AppendRecords(std::vector<LogEntry> entries, BlockRange range, RoomFor use);
 
   // What was committed before is durable on every set.
   Task<absl::Status> MakeRecordsDurable();

@@ -260,7 +260,7 @@ Task<absl::Status> Volume::ZeroPieceOnce(const Mount& mount, uint64_t offset, ui
   if (!room.TryTake(blocks, partial + whole_entries)) {
     absl::Status status =
         co_await room.Take(blocks, partial + whole_entries,
-                           blocks == BlockCount(0) ? RoomFor::kRecord : RoomFor::kWrite);
+                           blocks == BlockCount(0) ? RoomFor::kTrim : RoomFor::kWrite);
     TF_CO_RETURN_IF_ERROR(Annotate(status, name_));
   }
   if (partial > 0) {

@@ -29,9 +29,7 @@ constexpr int kSegmentsPerRound = 8;
 // Blocks that writers may still be promised.
 uint64_t Store::Headroom() const {
   const Room::Space space = Space();
-  const uint64_t taken =
-      room_.promised_blocks() +
-      Room::KeptSegments(space.segments, RoomFor::kWrite) * space.blocks_per_segment;
+  const uint64_t taken = room_.promised_blocks() + Room::KeptBlocks(space, RoomFor::kWrite);
   return space.free_blocks > taken ? space.free_blocks - taken : 0;
 }
 
@@ -54,8 +52,7 @@ bool Store::HasReleasable() const {
 
 std::optional<SegmentNumber> Store::NextToClean(RoomFor use) const {
   const Room::Space space = Space();
-  const uint64_t taken =
-      room_.promised_blocks() + Room::KeptSegments(space.segments, use) * space.blocks_per_segment;
+  const uint64_t taken = room_.promised_blocks() + Room::KeptBlocks(space, use);
   CleaningChoice choice;
   choice.before =
       std::min(last_checkpoint_.replay_from.segment, last_checkpoint_.catalogue_segment);

@@ -97,8 +97,8 @@ Task<absl::Status> Store::Recover() {
   // A new store has its first checkpoint before it takes the first write: a map that has none
   // afterwards was lost, and is not mistaken for an empty one (M12). A store that is short of
   // segments gets back what the last open took (see Room).
-  const bool short_of_segments =
-      log_->free_segments() <= Room::KeptSegments(log_->total_segments(), RoomFor::kWrite);
+  const bool short_of_segments = log_->free_segments() * log_->usable_blocks_per_segment() <=
+                                 Room::KeptBlocks(Space(), RoomFor::kWrite);
   if (last_checkpoint_.number == 0 || short_of_segments) {
     status = co_await Checkpoint();
     TF_CO_RETURN_IF_ERROR(status);

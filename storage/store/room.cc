@@ -11,24 +11,26 @@ constexpr uint64_t kKeptForCleaning = 1;
 
 }  // namespace
 
-uint64_t Room::KeptSegments(uint64_t segments, RoomFor use) {
-  switch (use) {
-    case RoomFor::kLevelling:
-      return kKeptForOpening;
-    case RoomFor::kCleaning:
-      return kKeptForOpening + kKeptForLevelling;
-    case RoomFor::kRecord:
-    case RoomFor::kWrite:
-      break;
+uint64_t Room::KeptBlocks(const Space& space, RoomFor use) {
+  uint64_t segments = kKeptForOpening;
+  if (use == RoomFor::kLevelling) return segments * space.blocks_per_segment;
+  segments += kKeptForLevelling;
+  if (use == RoomFor::kCleaning || use == RoomFor::kDelete) {
+    return segments * space.blocks_per_segment;
   }
-  const uint64_t for_record = kKeptForOpening + kKeptForLevelling + kKeptForCleaning;
+  segments += kKeptForCleaning;
+  const uint64_t for_record = segments * space.blocks_per_segment;
   if (use == RoomFor::kRecord) return for_record;
-  return for_record + (segments < 64 ? 1 : 2 + segments / 256);
+  // A client can trim without end, and what it trims stays in the log until it is cleaned: half of
+  // the step is left for the others.
+  if (use == RoomFor::kTrim) return for_record + space.blocks_per_segment / 2;
+  segments += space.segments < 64 ? 1 : 2 + space.segments / 256;
+  return segments * space.blocks_per_segment;
 }
 
 bool Room::TryPromise(const Space& space, BlockCount blocks, uint64_t entries, RoomFor use) {
-  const uint64_t needed = worst_case_(payload_blocks_ + blocks.value(), entries_ + entries) +
-                          KeptSegments(space.segments, use) * space.blocks_per_segment;
+  const uint64_t needed =
+      worst_case_(payload_blocks_ + blocks.value(), entries_ + entries) + KeptBlocks(space, use);
   if (needed > space.free_blocks) return false;
   payload_blocks_ += blocks.value();
   entries_ += entries;

@@ -2,9 +2,9 @@
 //
 // Promises are kept as they were made (payload blocks and entries), and measured together: the log
 // says how many blocks they take at worst. The last segments are kept back for what must always
-// work, in steps: writes stop first, then records without payload (trims, deletes), then the
-// cleaner, then levelling; the store's own records (seals, catalogues of checkpoints) are never
-// refused.
+// work, in steps: writes stop first, then trims, then other records without payload (snapshots, new
+// volumes), then deletes and the cleaner, then levelling; the store's own records (seals,
+// catalogues of checkpoints) are never refused (docs/decisions/0017).
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,9 @@ namespace twofold {
 // What room is asked for: who comes later in this list may go further into what is kept back.
 enum class RoomFor : uint8_t {
   kWrite,      // payload
-  kRecord,     // no payload: trims, deletes, snapshots
+  kTrim,       // no payload, but zero records that stay in the log
+  kRecord,     // no payload and nothing that stays: snapshots, new volumes, rollbacks
+  kDelete,     // of snapshots and volumes: what a full store is emptied with
   kCleaning,   // moved blocks, which give back more than they take
   kLevelling,  // entries that another copy has already: they were promised room here once (R6, R8)
 };
@@ -41,14 +43,15 @@ class Room {
   // Blocks at worst of all that is promised.
   uint64_t promised_blocks() const { return worst_case_(payload_blocks_, entries_); }
 
-  // Segments that are never promised to `use`. Each open takes a new segment (R11) and loses what
+  // Blocks that are never promised to `use`. Each open takes a new segment (R11) and loses what
   // was left of the one before; the checkpoint that follows gives that one back where it holds
   // nothing but own records. So what was promised to a write or a record before a crash fits the
   // room for levelling after it, and a full store can be opened again and again, also when it
   // crashes twice before such a checkpoint (docs/decisions/0003). The cleaner has a segment that is
   // only its own, so that it can always gain one where there is dead space, and leaves alone what
-  // levelling may need after a crash (docs/decisions/0010).
-  static uint64_t KeptSegments(uint64_t segments, RoomFor use);
+  // levelling may need after a crash (docs/decisions/0012). Deletes may go into that
+  // segment: they take next to nothing of it, and neither trims nor snapshots can use it up.
+  static uint64_t KeptBlocks(const Space& space, RoomFor use);
 
  private:
   WorstCase worst_case_;

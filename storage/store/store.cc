@@ -338,15 +338,13 @@ Task<absl::Status> Store::Flush() {
 Store::Usage Store::usage() {
   ApplyAllCommitted();
   const Room::Space space = Space();
-  const uint64_t kept = Room::KeptSegments(space.segments, RoomFor::kWrite);
+  const uint64_t kept = Room::KeptBlocks(space, RoomFor::kWrite);
+  const uint64_t whole = space.segments * space.blocks_per_segment;
   Usage usage;
   usage.segments = space.segments;
   usage.free_segments = log_->free_segments();
-  usage.capacity_blocks =
-      space.segments > kept ? (space.segments - kept) * space.blocks_per_segment : 0;
-  const uint64_t available = space.free_blocks > kept * space.blocks_per_segment
-                                 ? space.free_blocks - kept * space.blocks_per_segment
-                                 : 0;
+  usage.capacity_blocks = whole > kept ? whole - kept : 0;
+  const uint64_t available = space.free_blocks > kept ? space.free_blocks - kept : 0;
   usage.used_blocks = usage.capacity_blocks > available ? usage.capacity_blocks - available : 0;
   usage.live_blocks = table_.live_blocks();
   return usage;

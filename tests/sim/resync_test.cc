@@ -1173,7 +1173,8 @@ class PoolWorld {
     entry.kind = EntryKind::kVolumeCreate;
     entry.timeline = body.first_timeline;
     entry.body = EncodeVolumeCreate(body);
-    const absl::Status status = co_await pool->AppendToCatalogue(std::move(entry));
+    const absl::Status status =
+        co_await pool->AppendToCatalogue(std::move(entry), RoomFor::kRecord);
     EXPECT_TRUE(status.ok()) << status;
     const VolumeRecord& record = pool->catalogue().volumes().at(body.id);
     pool->volumes[body.id] =

@@ -24,6 +24,23 @@ TEST(Room, LetsDeletesGoFurtherThanWrites) {
   EXPECT_TRUE(room.TryPromise(Segments(6, 10), BlockCount(0), 1, RoomFor::kRecord));
 }
 
+TEST(Room, LeavesSnapshotsWhatTrimsCantUseUp) {
+  Room room(&OneByOne);
+  Room::Space space = Segments(6, 10);
+  space.free_blocks = 5500;
+  EXPECT_FALSE(room.TryPromise(space, BlockCount(0), 1, RoomFor::kTrim));
+  EXPECT_TRUE(room.TryPromise(space, BlockCount(0), 500, RoomFor::kRecord));
+  EXPECT_FALSE(room.TryPromise(space, BlockCount(0), 1, RoomFor::kRecord));
+}
+
+TEST(Room, LeavesDeletesWhatSnapshotsCantUseUpAndLevellingWhatDeletesCant) {
+  Room room(&OneByOne);
+  EXPECT_FALSE(room.TryPromise(Segments(5, 10), BlockCount(0), 1, RoomFor::kRecord));
+  EXPECT_TRUE(room.TryPromise(Segments(5, 10), BlockCount(0), 1000, RoomFor::kDelete));
+  EXPECT_FALSE(room.TryPromise(Segments(5, 10), BlockCount(0), 1, RoomFor::kDelete));
+  EXPECT_FALSE(room.TryPromise(Segments(4, 10), BlockCount(0), 1, RoomFor::kDelete));
+}
+
 TEST(Room, LetsTheCleanerWorkOnAFullStoreAndLeavesWhatLevellingNeeds) {
   Room room(&OneByOne);
   EXPECT_FALSE(room.TryPromise(Segments(5, 10), BlockCount(0), 1, RoomFor::kRecord));
