@@ -3,10 +3,13 @@
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "storage/base/histogram.h"
 #include "storage/base/prng.h"
+#include "storage/io/uring_poller.h"
+#include "storage/runtime/executor.h"
 
 namespace twofold {
 namespace {
@@ -37,6 +40,33 @@ void Percentiles(benchmark::State& state) {
   }
 }
 
+void Tick(benchmark::State& state) {
+  auto poller = UringPoller::Create();
+  if (!poller.ok()) return state.SkipWithError(std::string(poller.status().message()).c_str());
+  Executor executor(**poller);
+  for (auto _ : state) benchmark::DoNotOptimize(executor.Tick());
+}
+
+// What one write to two sets adds: a look at the clock of its own, when it has its place in the
+// order, seven more stamps that share one with others, ten values. What a batch or a turn of the
+// loop adds is shared by all its writes.
+void OneWrite(benchmark::State& state) {
+  auto poller = UringPoller::Create();
+  if (!poller.ok()) return state.SkipWithError(std::string(poller.status().message()).c_str());
+  Executor executor(**poller);
+  const std::vector<int64_t> values = Values();
+  std::vector<LatencyHistogram> histograms(10);
+  size_t i = 0;
+  for (auto _ : state) {
+    int64_t stamps = executor.Tick();
+    for (int shared = 0; shared < 7; ++shared) stamps += executor.LastTick();
+    benchmark::DoNotOptimize(stamps);
+    for (LatencyHistogram& histogram : histograms) histogram.Add(values[i++ & 4095]);
+  }
+}
+
+BENCHMARK(Tick)->Name("Histogram/LookAtTheClock");
+BENCHMARK(OneWrite)->Name("Histogram/OneWrite");
 BENCHMARK(Add)->Name("Histogram/Add");
 BENCHMARK(Percentiles)->Name("Histogram/FourPercentiles");
 

@@ -82,4 +82,16 @@ ReplicaStatus LocalReplica::status() const {
   return status;
 }
 
+std::vector<StageLatency> LocalReplica::latencies() const {
+  const SegmentLog::Latency& log = store_->log().latency();
+  const Store::Latency& store = store_->latency();
+  return {{"queue", set_name(), log.queue},
+          {"log", set_name(), log.write},
+          {"read", set_name(), store.read},
+          {"apply", set_name(), store.apply},
+          {"checkpoint_cut", set_name(), store.checkpoint_cut},
+          {"checkpoint", set_name(), store.checkpoint},
+          {"clean", set_name(), store.clean}};
+}
+
 }  // namespace twofold

@@ -124,6 +124,7 @@ class LocalReplica final : public Replica {
     return store_->Describe(timeline, as_of, range);
   }
   ReplicaStatus status() const override;
+  std::vector<StageLatency> latencies() const override;
   absl::Status health() const override { return store_->health(); }
   Task<absl::Status> CheckPresence() override { return store_->CheckPresence(); }
   Task<void> Stop() override { return store_->Stop(); }

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "replication/membership_record.h"
+#include "storage/base/stage_latency.h"
 #include "storage/base/types.h"
 #include "storage/io/block_device.h"
 #include "storage/log/entry.h"
@@ -220,6 +221,9 @@ class Replica {
                                                             BlockRange range);
 
   virtual ReplicaStatus status() const = 0;
+  // What its work has taken since it was opened, stage by stage, where it is known: "queue" and
+  // "log" of each write, "read" of each read, then what holds up others.
+  virtual std::vector<StageLatency> latencies() const { return {}; }
   // The reason of the failure, once it has failed.
   virtual absl::Status health() const = 0;
   // Looks whether what it stands on is still there; when not, it has failed. For what no write

@@ -212,6 +212,8 @@ class Pool {
   ScrubStatus Scrubs() const;
 
   PoolInfo Info() const;
+  // What writes have taken since the pool was opened, and the replicas' own (Replica::latencies).
+  std::vector<StageLatency> Latencies() const;
 
   // Every set in use was looked after once more, and what failed is dropped or about to be. The
   // pool does so by itself every kReplicaCheckMs.

@@ -161,4 +161,14 @@ PoolInfo Pool::Info() const {
   return info;
 }
 
+std::vector<StageLatency> Pool::Latencies() const {
+  std::vector<StageLatency> all = {{"order", "", state_->writes.order},
+                                   {"replicate", "", state_->writes.replicate},
+                                   {"commit", "", state_->writes.commit}};
+  for (const ReplicaSet::Member* member : state_->set.in_sync()) {
+    for (StageLatency& stage : member->replica->latencies()) all.push_back(std::move(stage));
+  }
+  return all;
+}
+
 }  // namespace twofold

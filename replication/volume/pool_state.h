@@ -32,7 +32,7 @@ class PoolState {
   PoolState(Pool::Parts parts, const Attached& attached);
 
   const Catalogue& catalogue() const { return set.catalogue(); }
-  VolumeParts volume_parts() { return {&set, &buffers, &scratch}; }
+  VolumeParts volume_parts() { return {&set, &buffers, &scratch, &writes}; }
 
   // kNotFound with the name. The pointer is good until the next suspension.
   absl::StatusOr<Volume*> FindVolume(const std::string& name);
@@ -63,6 +63,7 @@ class PoolState {
   Repairer repairer{&set};
   BufferPool buffers;
   BufferPool scratch;
+  ChangeLatency writes;
   Stream catalogue_stream;
   std::map<VolumeId, std::unique_ptr<Volume>> volumes;
   std::vector<std::unique_ptr<Volume>> deleted;  // until their mounts have gone

@@ -81,9 +81,21 @@ Task<absl::Status> Stream::Settled(Sequencer::Request* request) {
   co_return set_->health();
 }
 
+namespace {
+
+void Count(const Change* change, MonoNanos ordered, MonoNanos replicated) {
+  if (change->latency == nullptr) return;
+  change->latency->order.Add(ordered - change->started);
+  change->latency->replicate.Add(replicated - ordered);
+  change->latency->commit.Add(Executor::Current().LastTick() - replicated);
+}
+
+}  // namespace
+
 Task<absl::Status> Stream::Append(Change* change, RangeLock::Hold* hold) {
   Sequencer::Request request;
   Begin(change, &request);
+  const MonoNanos ordered = Executor::Current().Tick();
   const ReplicaSet::InFlight members(set_);
   StartAll<absl::Status, 2> appends;
   for (size_t entry = 0; entry < change->entries.size(); ++entry) {
@@ -103,10 +115,14 @@ Task<absl::Status> Stream::Append(Change* change, RangeLock::Hold* hold) {
   }
   bool ok = true;
   if (!failed.empty()) ok = co_await set_->WaitUntilOut(std::move(failed));
+  const MonoNanos replicated = Executor::Current().LastTick();
   Finish(&request, ok);
   // As Settled, without a frame for what is nearly always the case.
   if (!request.settled().is_set()) co_await request.settled().Wait();
-  if (request.state() == Sequencer::State::kCommitted) co_return absl::OkStatus();
+  if (request.state() == Sequencer::State::kCommitted) {
+    Count(change, ordered, replicated);
+    co_return absl::OkStatus();
+  }
   sequencer_.End(&request);
   co_return set_->health();
 }

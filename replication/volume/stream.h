@@ -11,19 +11,30 @@
 #include "replication/volume/range_lock.h"
 #include "replication/volume/sequencer.h"
 #include "storage/base/check.h"
+#include "storage/base/histogram.h"
 #include "storage/base/types.h"
 #include "storage/io/block_device.h"
 #include "storage/log/entry.h"
+#include "storage/runtime/poller.h"
 #include "storage/runtime/start_all.h"
 #include "storage/runtime/task.h"
 
 namespace twofold {
+
+// What the changes of a pool's volumes have taken, each from where the one before ended.
+struct ChangeLatency {
+  LatencyHistogram order;      // room, locks, old bytes of partial blocks, checksums: until its Seq
+  LatencyHistogram replicate;  // until every in-sync replica has it
+  LatencyHistogram commit;  // until it is committed: what came before it in the order may lack yet
+};
 
 // Entries that get consecutive Seqs, and their payloads, which the caller keeps until Append
 // returns.
 struct Change {
   BlockRange range;  // the blocks that it changes; empty: none
   Durability durability = Durability::kDurable;
+  ChangeLatency* latency = nullptr;  // counts it; may be null
+  MonoNanos started = 0;             // of the call that it is for, where it is counted
   // Position, stamp and volume are filled in by the stream.
   absl::InlinedVector<LogEntry, 1> entries;
   absl::InlinedVector<absl::Span<const std::byte>, 1> payloads;  // one for each entry; may be empty

@@ -39,6 +39,7 @@ struct VolumeParts {
   // Old blocks of read-modify-writes. Apart from `buffers`, which clients may have used up while
   // they wait for just these.
   BufferPool* scratch = nullptr;
+  ChangeLatency* writes = nullptr;  // counts Write alone
 };
 
 class Volume {

@@ -10,6 +10,7 @@
 #include "storage/base/check.h"
 #include "storage/base/crc32c.h"
 #include "storage/base/status_macros.h"
+#include "storage/runtime/executor.h"
 
 namespace twofold {
 namespace {
@@ -152,6 +153,7 @@ Task<absl::Status> Volume::Write(const Mount& mount, uint64_t offset, uint64_t l
   const size_t bytes = range.count.value() * kBlockSize;
   TF_CHECK_GE(payload.size(), bytes);
   const absl::Span<std::byte> blocks = payload.span().subspan(0, bytes);
+  const MonoNanos started = Executor::Current().LastTick();
   absl::Status status;
   bool again = true;
   while (again) {
@@ -178,6 +180,8 @@ Task<absl::Status> Volume::Write(const Mount& mount, uint64_t offset, uint64_t l
     }
     Change change;
     change.range = range;
+    change.latency = parts_.writes;
+    change.started = started;
     AddWrites(mount, range, blocks, &change);
     status = co_await Submit(mount, &change, &room, &hold, fua, &again);
   }

@@ -57,6 +57,7 @@ Task<absl::StatusOr<LogAddress>> LogWriter::Append(const LogEntry& entry,
   request.entry = &entry;
   request.payload = payload;
   request.durability = durability;
+  request.queued = Executor::Current().LastTick();
   queue_.push_back(&request);
   queued_blocks_ += payload.size() / kBlockSize;
   NoteWork();
@@ -340,6 +341,11 @@ void LogWriter::Complete(Flight& flight) {
     BecomeDurable();
   } else {
     unsynced_blocks_ += flight.blocks();
+  }
+  const MonoNanos now = Executor::Current().Tick();
+  for (const Request* request : flight.requests) {
+    latency_.queue.Add(flight.started - request->queued);
+    latency_.write.Add(now - flight.started);
   }
   if (options_.on_logged) options_.on_logged(logged);
   for (Request* request : flight.requests) request->done.Set();

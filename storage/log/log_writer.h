@@ -65,6 +65,7 @@ class LogWriter {
   uint64_t open_segment_blocks_left() const;
   const absl::Status& health() const { return health_; }
   const SegmentLog::Counters& counters() const { return counters_; }
+  const SegmentLog::Latency& latency() const { return latency_; }
 
  private:
   // An Append that waits; it lives in the coroutine's frame.
@@ -72,6 +73,7 @@ class LogWriter {
     const LogEntry* entry = nullptr;
     absl::Span<const std::byte> payload;
     Durability durability = Durability::kDurable;
+    MonoNanos queued = 0;  // when it came
     LogAddress address;
     absl::Status status;
     Event done;
@@ -180,6 +182,7 @@ class LogWriter {
   TaskScope run_;  // Run alone: it ends before the others
   TaskScope tasks_;
   SegmentLog::Counters counters_;
+  SegmentLog::Latency latency_;
 };
 
 }  // namespace twofold

@@ -287,6 +287,7 @@ Task<absl::Status> SegmentLog::CheckPresence() const { return impl_->files->Chec
 
 absl::Status SegmentLog::health() const { return impl_->writer.health(); }
 SegmentLog::Counters SegmentLog::counters() const { return impl_->writer.counters(); }
+const SegmentLog::Latency& SegmentLog::latency() const { return impl_->writer.latency(); }
 
 Task<void> SegmentLog::Stop() { return impl_->writer.Stop(); }
 

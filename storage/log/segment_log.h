@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "storage/base/histogram.h"
 #include "storage/base/types.h"
 #include "storage/io/block_device.h"
 #include "storage/log/entry.h"
@@ -200,6 +201,13 @@ class SegmentLog {
     uint64_t segments_opened = 0;
   };
   Counters counters() const;
+
+  // Of each entry that was logged.
+  struct Latency {
+    LatencyHistogram queue;  // from Append until its batch was sent to the device
+    LatencyHistogram write;  // from there until it was logged as its appender asked for
+  };
+  const Latency& latency() const;
 
   // Covers the last batch with an empty one where it is not yet known durable (R12), waits for the
   // background work, and ends.

@@ -38,6 +38,19 @@ class Executor {
   MonoNanos Now() const { return poller_.Now(); }
   WallNanos WallNow() const { return poller_.WallNow(); }
 
+  // For stamps of stages (storage/base/stage_latency.h), where each look at the clock counts: one
+  // that Tick, or this, has taken earlier in this turn, or a new one.
+  MonoNanos LastTick() {
+    if (tick_turn_ != turn_) Tick();
+    return tick_;
+  }
+  // Looks at the clock.
+  MonoNanos Tick() {
+    tick_turn_ = turn_;
+    tick_ = Now();
+    return tick_;
+  }
+
   // Drives the loop until `task` has finished, and returns its result. Not reentrant.
   template <typename T>
   T Run(Task<T> task);
@@ -69,6 +82,8 @@ class Executor {
 
   Poller& poller_;
   uint64_t turn_ = 0;
+  uint64_t tick_turn_ = ~uint64_t{0};
+  MonoNanos tick_ = 0;
   std::vector<std::coroutine_handle<>> ready_;  // from ready_head_ on; what is before has run
   size_t ready_head_ = 0;
   std::vector<std::coroutine_handle<>> next_turn_;

@@ -14,6 +14,7 @@
 #include "storage/base/log.h"
 #include "storage/base/status_macros.h"
 #include "storage/map/key_codec.h"
+#include "storage/runtime/executor.h"
 #include "storage/store/store.h"
 
 namespace twofold {
@@ -33,12 +34,14 @@ Task<void> Store::FailCheckpoint(absl::Status status) {
 
 Task<absl::Status> Store::WriteCheckpoint() {
   TF_CO_RETURN_IF_ERROR(failed_);
+  const MonoNanos started = Executor::Current().Now();
   absl::Status status = co_await LogWholeCatalogue();
   TF_CO_RETURN_IF_ERROR(status);
   status = co_await map_->PrepareFreeze();
   TF_CO_RETURN_IF_ERROR(status);
 
   // The cut: no suspension until Freeze has returned.
+  const MonoNanos cut = Executor::Current().Now();
   ApplyAllCommitted();
   CheckpointRecord record;
   record.store_id = superblock_.store_id;
@@ -62,6 +65,7 @@ Task<absl::Status> Store::WriteCheckpoint() {
   entries_since_checkpoint_ = 0;
   blocks_since_checkpoint_ = 0;
   short_behind_tail_ = short_behind_tail_ && streams_.pending_entries() > 0;
+  latency_.checkpoint_cut.Add(Executor::Current().Now() - cut);
 
   status = co_await log_->Flush();
   TF_CO_RETURN_IF_ERROR(status);
@@ -74,6 +78,7 @@ Task<absl::Status> Store::WriteCheckpoint() {
   log_->Free(released_);
   segments_freed_ += released_.size();
   clean_work_.Set();
+  latency_.checkpoint.Add(Executor::Current().Now() - started);
   co_return absl::OkStatus();
 }
 

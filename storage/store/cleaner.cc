@@ -131,6 +131,7 @@ Task<absl::StatusOr<CleanOutcome>> Store::Clean(SegmentNumber segment, BlockSour
   if (!table_.segments().contains(segment)) {
     co_return absl::NotFoundError(absl::StrCat(place_, ": segment ", segment.value(), " is free"));
   }
+  const MonoNanos started = Executor::Current().Now();
   const SegmentPin pin(&table_, segment);
   {
     const AsyncMutex::Guard no_checkpoint = co_await checkpoint_mutex_.Lock();
@@ -146,6 +147,7 @@ Task<absl::StatusOr<CleanOutcome>> Store::Clean(SegmentNumber segment, BlockSour
     left_alone_.erase(segment);
     counters_.cleaned_segments += 1;
     counters_.moved_blocks += outcome->moved_blocks;
+    latency_.clean.Add(Executor::Current().Now() - started);
     co_return outcome;
   }
   co_return Annotate(outcome.status(),

@@ -9,6 +9,7 @@
 #include "storage/base/limits.h"
 #include "storage/base/status_macros.h"
 #include "storage/log/lost_block.h"
+#include "storage/runtime/executor.h"
 #include "storage/store/resync_record.h"
 #include "storage/store/segment_pin.h"
 #include "storage/store/store.h"
@@ -50,6 +51,7 @@ Task<absl::StatusOr<std::vector<BlockExtent>>> Store::Read(TimelineId timeline, 
                                                            absl::Span<std::byte> into) {
   TF_CHECK_EQ(into.size(), range.count.value() * kBlockSize);
   ++reads_;
+  const MonoNanos started = Executor::Current().LastTick();
   std::vector<Piece> pieces;
   absl::Status status;
   // A place may be given back between looking it up and reading it, but not again and again.
@@ -70,6 +72,7 @@ Task<absl::StatusOr<std::vector<BlockExtent>>> Store::Read(TimelineId timeline, 
   }
   if (absl::IsNotFound(status)) co_return absl::DataLossError(status.message());
   TF_CO_RETURN_IF_ERROR(status);
+  latency_.read.Add(Executor::Current().LastTick() - started);
   co_return ToExtents(pieces, pieces.size());
 }
 

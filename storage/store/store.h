@@ -22,6 +22,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "storage/base/histogram.h"
 #include "storage/base/types.h"
 #include "storage/io/block_device.h"
 #include "storage/log/segment_log.h"
@@ -221,6 +222,14 @@ class Store {
     uint64_t moved_blocks = 0;
   };
   const CleaningCounters& cleaning_counters() const { return counters_; }
+  struct Latency {
+    LatencyHistogram read;            // of Read: looking up, the device, checksums
+    LatencyHistogram apply;           // putting committed entries into the map; the loop is held
+    LatencyHistogram checkpoint_cut;  // of a checkpoint: the part that holds the loop
+    LatencyHistogram checkpoint;      // from its beginning until it is committed
+    LatencyHistogram clean;           // of Clean: one segment
+  };
+  const Latency& latency() const { return latency_; }
   uint64_t bad_blocks_seen() const { return bad_blocks_seen_; }
   // What was met that is damaged: by whatever reads, the scrub, and opening. Every read of payload
   // through the store notes what is bad by itself; NoteDamage is for who looks at the rest (`count`
@@ -465,6 +474,7 @@ class Store {
   std::vector<LoggedBatch::Item> replayed_moves_;  // of kMoved and whole kMovedZeros
 
   CleaningCounters counters_;
+  Latency latency_;
 
   // When to clean: one round at a time, woken by what uses up free segments.
   Event clean_work_;

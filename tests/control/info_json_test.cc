@@ -129,7 +129,7 @@ TEST(InfoJson, ReadsAStatusBack) {
   place.why_not = "";
   replica.damage.places.push_back(place);
   pool.degraded = DegradedInfo{1'764'067'327'000'000'000, {"b"}, "why", "what", "do"};
-  const auto status = DecodeStatus(EncodeStatus(pool, Daemon()));
+  const auto status = DecodeStatus(EncodeStatus(pool, Daemon(), {}));
   ASSERT_TRUE(status.ok()) << status.status();
   EXPECT_EQ(status->pool.generation, Generation(8));
   EXPECT_EQ(status->pool.buffer_pool_capacity_bytes, uint64_t{1} << 63);

@@ -50,6 +50,8 @@ TEST(ControlRequest, ComesBackFromItsWireForm) {
       DeleteSnapshot{"db@a"},
       Rollback{"db@a", true},
       GetScrub{},
+      GetLatency{},
+      GetMetrics{},
       StartScrub{},
       StartScrub{"a", 0, false},
       StartScrub{std::nullopt, 1 << 20, false},

@@ -93,6 +93,41 @@ TEST(NbdServer, KeepsAClientThatAsksNothing) {
   EXPECT_TRUE(client.WriteAndRead(0, 'x'));
 }
 
+TEST(NbdServer, CountsWhatRequestsHaveTaken) {
+  SessionWorld world;
+  RawClient client(world);
+  client.Open("vol");
+  // The header and a part of the payload: the write begins two seconds later.
+  client.Send(RequestOf(kCmdWrite, 1, 0, 8192) + std::string(5000, 'x'));
+  world.Sleep(2 * kNanosPerSecond);
+  client.Send(std::string(3192, 'x'));
+  EXPECT_EQ(client.TakeOneReply().error, 0u);
+  client.Send(RequestOf(kCmdRead, 2, 0, 4096));
+  EXPECT_EQ(client.TakeOneReply(4096).error, 0u);
+  client.Send(RequestOf(kCmdRead, 3, kVolumeBytes, 4096));  // fails, and counts for nothing
+  EXPECT_NE(client.TakeOneReply().error, 0u);
+  world.Sleep(kNanosPerSecond);
+  const ServerLatency& latency = world.server().latency();
+  const LatencyHistogram& write = latency.commands[static_cast<size_t>(Command::kWrite)];
+  EXPECT_EQ(write.count(), 1u);
+  EXPECT_EQ(latency.receive.count(), 1u);
+  EXPECT_EQ(latency.reply.count(), 1u);
+  EXPECT_GE(latency.receive.max(), 3 * kNanosPerSecond / 2);
+  EXPECT_GE(write.max(), latency.receive.max() + latency.reply.max());
+  EXPECT_LE(write.max(), 3 * kNanosPerSecond);
+  EXPECT_EQ(latency.commands[static_cast<size_t>(Command::kRead)].count(), 1u);
+
+  int64_t sum = latency.receive.sum() + latency.reply.sum();
+  size_t stages = 0;
+  for (const StageLatency& stage : world.pool().pool().Latencies()) {
+    EXPECT_EQ(stage.histogram.count(), 1u) << stage.stage;
+    sum += stage.histogram.sum();
+    ++stages;
+  }
+  EXPECT_EQ(stages, 3u);  // order, replicate, commit: simulated replicas have none of their own
+  EXPECT_EQ(sum, write.sum());
+}
+
 // Memory that all share is not held for ever by those who stop in the middle of a payload.
 TEST(NbdServer, ClientsThatStopInAPayloadHoldUpNobodyAndAreLetGo) {
   constexpr size_t kStuck = 150;

@@ -20,6 +20,11 @@ struct Presenter {
   const std::string& body;
 
   absl::Status operator()(const control::GetStatus&) const { return PresentStatus(out, body); }
+  absl::Status operator()(const control::GetLatency&) const { return PresentLatency(out, body); }
+  absl::Status operator()(const control::GetMetrics&) const {
+    out << body;
+    return absl::OkStatus();
+  }
   absl::Status operator()(const control::ListVolumes&) const {
     return PresentVolumeList(out, body);
   }
@@ -82,7 +87,7 @@ int RunClientCommand(const ClientCommand& command, Console& console) {
   const absl::StatusOr<std::string> body = CallWithProgress(command, console);
   if (!body.ok()) return ReportError(console, body.status());
   if (console.json) {
-    console.out << *body << "\n";
+    console.out << *body << (body->ends_with('\n') ? "" : "\n");
   } else {
     const absl::Status status = std::visit(Presenter{console.out, *body}, command.request);
     if (!status.ok()) return ReportError(console, status);

@@ -454,6 +454,10 @@ class Grammar {
   void AddStatus() {
     AddClient(&app_, "status", "Show how the pool and its sets are",
               [] { return control::GetStatus{}; });
+    AddClient(&app_, "latency", "Show how long each stage of the clients' requests takes",
+              [] { return control::GetLatency{}; });
+    AddClient(&app_, "metrics", "Write all numbers as text for Prometheus",
+              [] { return control::GetMetrics{}; });
   }
 
   // ---- scrub ----

@@ -225,7 +225,7 @@ absl::Status Daemon::StartServers() {
 }
 
 Task<control::Answer> Daemon::Answer(control::Request request) {
-  return control::Execute(pool_.get(), &info_, std::move(request));
+  return control::Execute(pool_.get(), nbd_.get(), &info_, std::move(request));
 }
 
 Task<void> Daemon::CloseUnattached() {

@@ -34,6 +34,9 @@ std::string PresentResync(const ReplicaInfo& replica);
 // status.cc
 absl::Status PresentStatus(std::ostream& out, const std::string& body);
 
+// latency.cc
+absl::Status PresentLatency(std::ostream& out, const std::string& body);
+
 // "2026-11-22 10:42:07Z", to the second.
 std::string PresentTime(int64_t wall_nanos);
 

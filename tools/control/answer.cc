@@ -5,7 +5,11 @@
 namespace twofold::control {
 
 Answer ErrorAnswer(const ApiError& error) {
-  return {.http_status = error.http_status, .body = EncodeError(error), .allow = error.allow};
+  Answer answer;
+  answer.http_status = error.http_status;
+  answer.body = EncodeError(error);
+  answer.allow = error.allow;
+  return answer;
 }
 
 }  // namespace twofold::control

@@ -12,6 +12,7 @@
 #include "storage/base/status_macros.h"
 #include "tools/control/damage_json.h"
 #include "tools/control/json_fields.h"
+#include "tools/control/latency_json.h"
 #include "tools/control/percent.h"
 #include "tools/control/scrub_json.h"
 #include "tools/control/status_codes.h"
@@ -336,7 +337,8 @@ std::string EncodeRollback(const std::string& snapshot, const SnapshotInfo& kept
       json::object{{"rolled_back_to", snapshot}, {"kept_as", ToJson(kept_as, daemon)}});
 }
 
-std::string EncodeStatus(const PoolInfo& pool, const DaemonInfo& daemon) {
+std::string EncodeStatus(const PoolInfo& pool, const DaemonInfo& daemon,
+                         const std::vector<StageLatency>& latencies) {
   return json::serialize(json::object{{"pool", pool.pool_id},
                                       {"state", pool.state},
                                       {"degraded", ToJson(pool.degraded)},
@@ -347,6 +349,7 @@ std::string EncodeStatus(const PoolInfo& pool, const DaemonInfo& daemon) {
                                       {"buffers_capacity_bytes", pool.buffer_pool_capacity_bytes},
                                       {"resync_bytes_per_second", pool.resync_bytes_per_second},
                                       {"replicas", ToJson(pool.replicas)},
+                                      {"latency", LatencyToJson(latencies, /*buckets=*/false)},
                                       {"daemon", ToJson(daemon)}});
 }
 

@@ -39,7 +39,8 @@ std::string EncodeRollback(const std::string& snapshot, const SnapshotInfo& kept
 std::string EncodeReplica(const ReplicaInfo& replica);
 // {"resync_bytes_per_second": ..., "replicas": [...]}
 std::string EncodeReplicas(const PoolInfo& pool);
-std::string EncodeStatus(const PoolInfo& pool, const DaemonInfo& daemon);
+std::string EncodeStatus(const PoolInfo& pool, const DaemonInfo& daemon,
+                         const std::vector<StageLatency>& latencies);
 std::string EncodeDeleted(const std::string& name);  // {"deleted": "name"}
 std::string EncodeError(const ApiError& error);      // {"error": {"code": ..., "message": ...}}
 

@@ -100,6 +100,16 @@ absl::StatusOr<Request> ParseGetStatus(const Parts& parts) {
   return GetStatus{};
 }
 
+absl::StatusOr<Request> ParseGetLatency(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  return GetLatency{};
+}
+
+absl::StatusOr<Request> ParseGetMetrics(const Parts& parts) {
+  TF_RETURN_IF_ERROR(NoQuery(parts));
+  return GetMetrics{};
+}
+
 absl::StatusOr<Request> ParseListVolumes(const Parts& parts) {
   TF_RETURN_IF_ERROR(NoQuery(parts));
   return ListVolumes{};
@@ -283,6 +293,8 @@ struct Route {
 
 constexpr Route kRoutes[] = {
     {"status", 1, "", "GET", false, ParseGetStatus},
+    {"latency", 1, "", "GET", false, ParseGetLatency},
+    {"metrics", 1, "", "GET", false, ParseGetMetrics},
     {"volumes", 1, "", "GET", false, ParseListVolumes},
     {"volumes", 1, "", "POST", true, ParseCreateVolume},
     {"volumes", 2, "", "GET", false, ParseShowVolume},
@@ -371,14 +383,16 @@ std::variant<Request, ApiError> ParseRequest(const RequestMessage& message) {
   if (!allowed.empty()) return MethodNotAllowed(message.method, allowed);
   return ErrorFromStatus(absl::NotFoundError(
       absl::StrCat("there is no path ", absl::Utf8SafeCHexEscape(target.first),
-                   "; there are /v1/status, /v1/volumes, /v1/snapshots, /v1/rollback, "
-                   "/v1/scrub, /v1/replicas and /v1/resync-rate")));
+                   "; there are /v1/status, /v1/latency, /v1/metrics, /v1/volumes, "
+                   "/v1/snapshots, /v1/rollback, /v1/scrub, /v1/replicas and /v1/resync-rate")));
 }
 
 namespace {
 
 struct Encoder {
   RequestMessage operator()(const GetStatus&) const { return {"GET", "/v1/status", ""}; }
+  RequestMessage operator()(const GetLatency&) const { return {"GET", "/v1/latency", ""}; }
+  RequestMessage operator()(const GetMetrics&) const { return {"GET", "/v1/metrics", ""}; }
   RequestMessage operator()(const ListVolumes&) const { return {"GET", "/v1/volumes", ""}; }
   RequestMessage operator()(const CreateVolume& request) const {
     return {"POST", "/v1/volumes",

@@ -20,6 +20,14 @@ namespace twofold::control {
 struct GetStatus {
   bool operator==(const GetStatus&) const = default;
 };
+// The whole histograms of which a status has the percentiles.
+struct GetLatency {
+  bool operator==(const GetLatency&) const = default;
+};
+// As text for Prometheus.
+struct GetMetrics {
+  bool operator==(const GetMetrics&) const = default;
+};
 struct ListVolumes {
   bool operator==(const ListVolumes&) const = default;
 };
@@ -101,7 +109,7 @@ struct SetResyncRate {
 using Request = std::variant<GetStatus, ListVolumes, CreateVolume, ShowVolume, ResizeVolume,
                              DeleteVolume, ListSnapshots, CreateSnapshots, DeleteSnapshot, Rollback,
                              GetScrub, StartScrub, StopScrub, ListReplicas, AttachReplica,
-                             DetachReplica, ReplaceReplica, SetResyncRate>;
+                             DetachReplica, ReplaceReplica, SetResyncRate, GetLatency, GetMetrics>;
 
 // A request as HTTP carries it.
 struct RequestMessage {

@@ -46,7 +46,7 @@ Response MakeResponse(Answer answer, unsigned version, bool keep_alive, bool hea
   response.version(version);
   response.result(answer.http_status);
   response.set(http::field::server, kServerName);
-  response.set(http::field::content_type, "application/json");
+  response.set(http::field::content_type, answer.content_type);
   if (!answer.allow.empty()) response.set(http::field::allow, answer.allow);
   response.keep_alive(keep_alive);
   response.content_length(answer.body.size());

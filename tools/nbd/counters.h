@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "storage/base/histogram.h"
 #include "tools/nbd/protocol.h"
 
 namespace twofold::nbd {
@@ -33,6 +34,14 @@ struct Counters {
     const auto index = static_cast<size_t>(command);
     return index < commands.size() ? commands[index] : unknown_commands;
   }
+};
+
+// What requests that succeeded have taken, by the server's clock.
+struct ServerLatency {
+  LatencyHistogram receive;  // of a write: from the read that brought its header until it was whole
+  LatencyHistogram reply;    // of a write: from its end until the network had taken the answer
+  // From the read that brought the header until the network had taken the (last) answer.
+  std::array<LatencyHistogram, kCommands> commands{};
 };
 
 }  // namespace twofold::nbd

@@ -18,7 +18,8 @@ struct Request {
   uint16_t flags = 0;
   uint64_t cookie = 0;
   uint64_t offset = 0;
-  uint32_t length = 0;  // bytes
+  uint32_t length = 0;   // bytes
+  int64_t received = 0;  // MonoNanos; the session fills it in
 
   bool has(uint16_t flag) const { return (flags & flag) != 0; }
 };

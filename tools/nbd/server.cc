@@ -53,7 +53,7 @@ Server::Server(Network& network, ExportSource exports, size_t max_connections,
     : network_(network),
       max_connections_(max_connections),
       budget_(kNbdGuaranteedBytes, shared_payload_bytes, shared_payload_bytes / kNbdShareOfPool),
-      environment_{std::move(exports), budget_, counters_} {}
+      environment_{std::move(exports), budget_, counters_, latency_} {}
 
 Server::~Server() { TF_CHECK(sessions_.empty() && (listeners_.empty() || stopping_)); }
 

@@ -50,6 +50,7 @@ class Server {
   Task<void> Stop();
 
   const Counters& counters() const { return counters_; }
+  const ServerLatency& latency() const { return latency_; }
   size_t connections() const { return sessions_.size() - refused_; }
   size_t max_connections() const { return max_connections_; }
   std::vector<SessionInfo> Sessions() const;
@@ -67,6 +68,7 @@ class Server {
   Network& network_;
   const size_t max_connections_;
   Counters counters_;
+  ServerLatency latency_;
   PayloadBudget budget_;
   SessionEnvironment environment_;
 

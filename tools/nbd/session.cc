@@ -186,7 +186,8 @@ Task<void> Session::Receive() {
     RequestHeader header;
     std::memcpy(&header, input_.readable().data(), sizeof(header));
     input_.Consume(sizeof(header));
-    const absl::StatusOr<Request> request = ParseRequest(header);
+    absl::StatusOr<Request> request = ParseRequest(header);
+    if (request.ok()) request->received = received_;
     if (!request.ok()) {
       ++environment_.counters.protocol_errors;
       TF_LOG(WARNING) << "nbd: " << connection_->peer() << " sent "
@@ -222,6 +223,7 @@ Task<bool> Session::ReceiveMore() {
   if (!received.ok() || *received == 0) co_return false;
   ++environment_.counters.receives;
   ++receives_;
+  received_ = Executor::Current().Tick();
   input_.Received(*received);
   // NBD_CMD_DISC is the last thing that a client sends.
   disconnect_ahead_ = false;
@@ -323,6 +325,7 @@ Task<bool> Session::ReceiveWrite(Request request) {
       write->status.Update(absl::UnavailableError("the connection broke"));
     } else if (write->status.ok()) {
       ++write->unfinished;
+      write->whole = Executor::Current().LastTick();
       Start(RunWritePiece(write, offset, piece.length, std::move(payload), std::move(piece.grant)));
     }
     offset += piece.length;
@@ -363,6 +366,8 @@ void Session::Answered(const Request& request, Error error) {
   ++counters.requests;
   if (error == Error::kNone) {
     counters.bytes += request.length;
+    environment_.latency.commands[static_cast<size_t>(request.command)].Add(
+        Executor::Current().LastTick() - request.received);
   } else {
     ++counters.errors;
   }
@@ -377,12 +382,18 @@ Task<void> Session::RunRefusal(Request request, Refusal refusal) {
 }
 
 Task<void> Session::RunWrite(Request request, Buffer payload, PayloadBudget::Grant grant) {
+  const MonoNanos whole = Executor::Current().LastTick();
   const absl::Status status = co_await mount_->Write(request.offset, request.length,
                                                      std::move(payload), request.has(kFlagFua));
+  const MonoNanos written = Executor::Current().LastTick();
   grant.Release();
   Reply reply;
   const Error error = EncodeStatus(request, status, reply);
   co_await replies_.Send(reply);
+  if (error == Error::kNone) {
+    environment_.latency.receive.Add(whole - request.received);
+    environment_.latency.reply.Add(Executor::Current().LastTick() - written);
+  }
   Answered(request, error);
   Ended();
 }
@@ -398,9 +409,14 @@ Task<void> Session::RunWritePiece(std::shared_ptr<SplitWrite> write, uint64_t of
 
 Task<void> Session::FinishSplitWrite(std::shared_ptr<SplitWrite> write) {
   if (--write->unfinished == 0) {
+    const MonoNanos written = Executor::Current().LastTick();
     Reply reply;
     const Error error = EncodeStatus(write->request, write->status, reply);
     co_await replies_.Send(reply);
+    if (error == Error::kNone) {
+      environment_.latency.receive.Add(write->whole - write->request.received);
+      environment_.latency.reply.Add(Executor::Current().LastTick() - written);
+    }
     Answered(write->request, error);
   }
   Ended();

@@ -52,6 +52,7 @@ struct SessionEnvironment {
   ExportSource exports;
   PayloadBudget& budget;
   Counters& counters;
+  ServerLatency& latency;
 };
 
 struct SessionInfo {
@@ -90,6 +91,7 @@ class Session {
     Request request;
     size_t unfinished = 1;  // pieces, and the receiving of them
     absl::Status status;
+    MonoNanos whole = 0;  // when the last piece that came was there
   };
   // The beginning of a request's range, as far as memory for it could be had.
   struct Piece {
@@ -171,6 +173,7 @@ class Session {
   };
   bool in_payload_ = false;  // a part of a write's payload is missing
   uint64_t receives_ = 0;
+  MonoNanos received_ = 0;  // when the last bytes came
   Watchdog sending_;
   Watchdog receiving_;
 };

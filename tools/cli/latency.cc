@@ -1,0 +1,53 @@
+// How `twofold latency` looks.
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "storage/base/status_macros.h"
+#include "tools/cli/console.h"
+#include "tools/cli/present.h"
+#include "tools/cli/table.h"
+#include "tools/control/latency_json.h"
+
+namespace twofold::cli {
+namespace {
+
+// Microseconds, as wide as is useful.
+std::string Micros(int64_t nanos) {
+  const double micros = static_cast<double>(nanos) / 1000;
+  return micros < 100 ? absl::StrFormat("%.1f", micros) : absl::StrFormat("%.0f", micros);
+}
+
+}  // namespace
+
+absl::Status PresentLatency(std::ostream& out, const std::string& body) {
+  TF_ASSIGN_OR_RETURN(const std::vector<StageLatency> stages, control::DecodeLatency(body));
+  Table table({{"STAGE"},
+               {"SET"},
+               {"COUNT", Align::kRight},
+               {"MEAN", Align::kRight},
+               {"P50", Align::kRight},
+               {"P90", Align::kRight},
+               {"P99", Align::kRight},
+               {"P99.9", Align::kRight},
+               {"MAX", Align::kRight}});
+  for (const StageLatency& stage : stages) {
+    const LatencyHistogram& histogram = stage.histogram;
+    if (histogram.count() == 0) continue;
+    table.Add({Printable(stage.stage), stage.set.empty() ? "-" : Printable(stage.set),
+               absl::StrCat(histogram.count()), Micros(histogram.mean()),
+               Micros(histogram.Percentile(50)), Micros(histogram.Percentile(90)),
+               Micros(histogram.Percentile(99)), Micros(histogram.Percentile(99.9)),
+               Micros(histogram.max())});
+  }
+  if (table.empty()) {
+    out << "no requests since the daemon started\n";
+    return absl::OkStatus();
+  }
+  out << "microseconds, since the daemon started\n";
+  table.Print(out);
+  return absl::OkStatus();
+}
+
+}  // namespace twofold::cli
