@@ -1,7 +1,6 @@
 #include "storage/log/segment_table.h"
 
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
 #include "storage/base/check.h"
@@ -35,7 +34,7 @@ void SegmentTable::MarkLive(LogAddress first, uint32_t count) {
   info.live_blocks += count;
   info.changed = true;
   live_blocks_ += count;
-  Note({.first = first, .count = count, .live = true});
+  Note(info, {.first = first, .count = count, .live = true});
 }
 
 void SegmentTable::MarkDead(LogAddress first, uint32_t count) {
@@ -45,27 +44,25 @@ void SegmentTable::MarkDead(LogAddress first, uint32_t count) {
   info.live_blocks -= count;
   info.changed = true;
   live_blocks_ -= count;
-  Note({.first = first, .count = count, .live = false});
+  Note(info, {.first = first, .count = count, .live = false});
 }
 
-void SegmentTable::Note(const LiveChange& change) {
+void SegmentTable::Note(Info& info, const LiveChange& change) {
   if (on_change_ && change.first.segment == followed_) on_change_(change);
-  if (!changes_.empty()) {
-    LiveChange& last = changes_.back();
-    if (last.live == change.live && last.first.segment == change.first.segment &&
-        last.first.block + last.count == change.first.block) {
+  if (!info.changes.empty()) {
+    LiveChange& last = info.changes.back();
+    if (last.live == change.live && last.first.block + last.count == change.first.block) {
       last.count += change.count;
       return;
     }
   }
-  changes_.push_back(change);
+  info.changes.push_back(change);
 }
 
-std::vector<LiveChange> SegmentTable::ChangesOf(SegmentNumber segment) const {
-  std::vector<LiveChange> changes;
-  std::copy_if(changes_.begin(), changes_.end(), std::back_inserter(changes),
-               [segment](const LiveChange& change) { return change.first.segment == segment; });
-  return changes;
+const std::vector<LiveChange>& SegmentTable::ChangesOf(SegmentNumber segment) const {
+  static const std::vector<LiveChange> kNone;
+  const auto found = segments_.find(segment);
+  return found == segments_.end() ? kNone : found->second.changes;
 }
 
 void SegmentTable::Follow(SegmentNumber segment, std::function<void(const LiveChange&)> on_change) {
@@ -97,7 +94,6 @@ void SegmentTable::Unpin(SegmentNumber segment) {
 
 SegmentTable::Frozen SegmentTable::Freeze(SegmentNumber replay_from, SegmentNumber keep_from) {
   Frozen frozen;
-  frozen.changes.swap(changes_);
   const SegmentNumber end = std::min(replay_from, keep_from);
   for (auto& [segment, info] : segments_) {
     if (info.changed) {
@@ -105,6 +101,7 @@ SegmentTable::Frozen SegmentTable::Freeze(SegmentNumber replay_from, SegmentNumb
           {.segment = segment, .live_blocks = info.live_blocks, .zero_blocks = info.zero_blocks});
       info.changed = false;
     }
+    if (!info.changes.empty()) frozen.changes.push_back(std::exchange(info.changes, {}));
     // Replay begins behind it, and the checkpoint says that nothing in it is needed (M14, R17).
     if (segment < end && info.state == SegmentState::kSealed && info.live_blocks == 0 &&
         info.zero_blocks == 0) {

@@ -56,7 +56,7 @@ class SegmentTable {
   bool IsPinned(SegmentNumber segment) const;
 
   // The changes of one segment since the last Freeze, in the order in which they happened.
-  std::vector<LiveChange> ChangesOf(SegmentNumber segment) const;
+  const std::vector<LiveChange>& ChangesOf(SegmentNumber segment) const;
   // Tells of every change of one segment from now on, as it happens; of one at a time.
   void Follow(SegmentNumber segment, std::function<void(const LiveChange&)> on_change);
   void Unfollow() { on_change_ = nullptr; }
@@ -65,8 +65,8 @@ class SegmentTable {
   // Freeze, and remembers which sealed segments below `replay_from` hold nothing live now.
   // `keep_from`: the segment of the newest complete catalogue; it and later ones stay (R17).
   struct Frozen {
-    std::vector<LiveChange> changes;
-    std::vector<SegmentUsage> usages;  // absolute values
+    std::vector<std::vector<LiveChange>> changes;  // of one segment each, ascending
+    std::vector<SegmentUsage> usages;              // absolute values
     std::vector<SegmentNumber>
         dead;  // may be freed when this checkpoint is durable and nothing pins them
   };
@@ -81,17 +81,17 @@ class SegmentTable {
     uint32_t live_blocks = 0;
     uint64_t zero_blocks = 0;
     uint32_t pins = 0;
-    bool changed = false;  // since the last Freeze
+    bool changed = false;             // since the last Freeze
+    std::vector<LiveChange> changes;  // the same, in their order
   };
   const std::map<SegmentNumber, Info>& segments() const { return segments_; }
   uint64_t live_blocks() const { return live_blocks_; }
 
  private:
   Info& Find(SegmentNumber segment);
-  void Note(const LiveChange& change);
+  void Note(Info& info, const LiveChange& change);
 
   std::map<SegmentNumber, Info> segments_;
-  std::vector<LiveChange> changes_;
   uint64_t live_blocks_ = 0;
   SegmentNumber followed_;
   std::function<void(const LiveChange&)> on_change_;

@@ -149,14 +149,16 @@ class ExtentMap {
   // Checkpoint (M9), one at a time: PrepareFreeze fetches the missing bases; Freeze, which does not
   // suspend, hands over everything that changed since the last one (chunks as merges or puts,
   // version index, dead lists, live bits and usages from `table`, tombstones, jobs) as one batch.
-  // The store adds its own keys, commits it, and calls FreezeDone. Changes after Freeze belong to
-  // the next checkpoint.
+  // The store completes it, adds its own keys, commits it, and calls FreezeDone. Changes after
+  // Freeze belong to the next checkpoint.
   Task<absl::Status> PrepareFreeze();
   struct Frozen {
     MetadataBatch batch;
     SegmentTable::Frozen segments;
   };
   Frozen Freeze(SegmentNumber replay_from, SegmentNumber keep_from);
+  // Adds to the batch what need not be made within the cut: the live bits. Lets others run.
+  static Task<void> CompleteFrozen(Frozen* frozen);
   void FreezeDone();
 
   struct Counters {

@@ -13,6 +13,7 @@
 #include "storage/map/key_codec.h"
 #include "storage/map/live_bitmap.h"
 #include "storage/map/value_codec.h"
+#include "storage/runtime/executor.h"
 
 namespace twofold {
 namespace {
@@ -80,15 +81,20 @@ ExtentMap::Frozen ExtentMap::Impl::Freeze(SegmentNumber replay_from, SegmentNumb
   forwarding_.Freeze(&batch);
 
   frozen.segments = table_.Freeze(replay_from, keep_from);
-  for (auto& [segment, operand] : EncodeLiveChanges(frozen.segments.changes)) {
-    batch.push_back({.kind = MetadataWrite::Kind::kMerge,
-                     .key = EncodeSegmentKey(Table::kLive, segment),
-                     .value = std::move(operand)});
-  }
   for (const SegmentUsage& usage : frozen.segments.usages) {
     batch.push_back(Put(EncodeSegmentKey(Table::kUsage, usage.segment), EncodeUsage(usage)));
   }
   return frozen;
+}
+
+Task<void> ExtentMap::CompleteFrozen(Frozen* frozen) {
+  for (std::vector<LiveChange>& changes : frozen->segments.changes) {
+    frozen->batch.push_back({.kind = MetadataWrite::Kind::kMerge,
+                             .key = EncodeSegmentKey(Table::kLive, changes.front().first.segment),
+                             .value = LiveDelta(changes).Encode()});
+    changes = {};
+    co_await Yield();
+  }
 }
 
 void ExtentMap::Impl::FreezeChunk(Chunk& chunk, MetadataBatch* batch) {
@@ -98,21 +104,21 @@ void ExtentMap::Impl::FreezeChunk(Chunk& chunk, MetadataBatch* batch) {
     if (forwarding_.Resolve(&version.runs)) version.rewrite = true;
     const ChunkKey key{
         .timeline = chunk.id.timeline, .chunk = chunk.id.chunk, .epoch = version.epoch};
-    RunList newer;
+    size_t newer = 0;
     Position last = version.saved_up_to;
     for (const Run& run : version.runs.runs()) {
       last = std::max(last, run.position);
-      if (run.position > version.saved_up_to) newer.Insert(run);
+      if (run.position > version.saved_up_to) ++newer;
     }
     // An operand costs every reader a merge until it is compacted: not for half of the chunk.
     const bool whole = !version.in_store || version.rewrite || version.merges >= kMaxMerges ||
-                       newer.runs().size() * 2 > version.runs.runs().size();
+                       newer * 2 > version.runs.runs().size();
     if (whole) {
       batch->push_back(Put(EncodeChunkKey(key), version.runs.Encode(chunk.id.chunk)));
     } else {
       batch->push_back({.kind = MetadataWrite::Kind::kMerge,
                         .key = EncodeChunkKey(key),
-                        .value = newer.Encode(chunk.id.chunk)});
+                        .value = version.runs.EncodeNewer(chunk.id.chunk, version.saved_up_to)});
     }
     if (!version.in_store) batch->push_back(Put(EncodeVersionKey(key), std::string()));
     version.merges = whole ? 0 : version.merges + 1;

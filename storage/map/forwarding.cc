@@ -175,13 +175,28 @@ std::vector<Run> Forwarding::Resolve(const Run& run) const {
   return parts;
 }
 
+// Whether a block of it lies elsewhere now.
+bool Forwarding::IsMoved(const Run& run) const {
+  const auto found = entries_.find(run.address.segment);
+  if (found == entries_.end()) return false;
+  const ForwardingEntry& entry = found->second.entry;
+  if (run.kind == RunKind::kZero) return entry.zeros != SegmentNumber();
+  for (uint32_t i = 0; i < run.range.count.value(); ++i) {
+    if (entry.moved.Test(run.address.block + i)) return true;
+  }
+  return false;
+}
+
 bool Forwarding::Resolve(RunList* runs) const {
+  // Nearly always there is nothing to do, and each checkpoint asks for every run that it writes.
   if (entries_.empty()) return false;
+  const bool any = std::any_of(runs->runs().begin(), runs->runs().end(),
+                               [this](const Run& run) { return IsMoved(run); });
+  if (!any) return false;
   RunList resolved;
   for (const Run& run : runs->runs()) {
     for (const Run& part : Resolve(run)) resolved.Insert(part);
   }
-  if (resolved == *runs) return false;
   *runs = std::move(resolved);
   return true;
 }

@@ -93,6 +93,7 @@ class Forwarding {
     uint64_t serial = 0;
     size_t bytes = 0;
   };
+  bool IsMoved(const Run& run) const;
   Held& Find(SegmentNumber source);
   void Changed(SegmentNumber source, Held& held);
   void PointToTheEnd(SegmentNumber source, Held& held);

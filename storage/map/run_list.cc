@@ -214,15 +214,21 @@ std::vector<Run> RunList::Within(BlockRange range) const {
   return cut;
 }
 
-std::string RunList::Encode(uint64_t chunk) const {
+namespace {
+
+// Those runs of a list that `wanted` says.
+template <typename Wanted>
+std::string EncodeRuns(const std::vector<Run>& runs, uint64_t chunk, Wanted wanted) {
+  const auto count = static_cast<size_t>(std::count_if(runs.begin(), runs.end(), wanted));
   const BlockIndex chunk_first(chunk * kChunkBlocks);
   std::string bytes;
-  bytes.reserve(2 + runs_.size() * 24);
+  bytes.reserve(2 + count * 24);
   ByteWriter writer(&bytes);
   writer.WriteU8(kRunListVersion);
-  writer.WriteVarint64(runs_.size());
+  writer.WriteVarint64(count);
   BlockIndex previous_end = chunk_first;
-  for (const Run& run : runs_) {
+  for (const Run& run : runs) {
+    if (!wanted(run)) continue;
     TF_CHECK_GE(run.range.first, previous_end) << "in chunk " << chunk;
     writer.WriteVarint64(Distance(previous_end, run.range.first).value());
     writer.WriteVarint64(run.range.count.value() << 1 | static_cast<uint64_t>(run.kind));
@@ -237,6 +243,17 @@ std::string RunList::Encode(uint64_t chunk) const {
   }
   TF_CHECK_LE(previous_end, chunk_first + BlockCount(kChunkBlocks)) << "in chunk " << chunk;
   return bytes;
+}
+
+}  // namespace
+
+std::string RunList::Encode(uint64_t chunk) const {
+  return EncodeRuns(runs_, chunk, [](const Run&) { return true; });
+}
+
+// No two of them are one run: they would be in the list, too.
+std::string RunList::EncodeNewer(uint64_t chunk, Position than) const {
+  return EncodeRuns(runs_, chunk, [than](const Run& run) { return run.position > than; });
 }
 
 namespace {

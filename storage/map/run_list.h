@@ -54,6 +54,8 @@ class RunList {
   // docs/formats/map.md: packed runs of one chunk, relative to its first block, all within it. Each
   // list has one encoding. Decode: kDataLoss.
   std::string Encode(uint64_t chunk) const;
+  // The same of those runs alone that are newer than `than`.
+  std::string EncodeNewer(uint64_t chunk, Position than) const;
   static absl::StatusOr<RunList> Decode(uint64_t chunk, absl::string_view bytes);
 
   bool operator==(const RunList& other) const { return runs_ == other.runs_; }

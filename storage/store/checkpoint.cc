@@ -52,11 +52,6 @@ Task<absl::Status> Store::WriteCheckpoint() {
   record.attach = attach_;
   ExtentMap::Frozen frozen = map_->Freeze(record.replay_from.segment, catalogue_segment_);
   const std::vector<SegmentNumber> forgotten = std::exchange(released_, {});
-  for (SegmentNumber segment : forgotten) {
-    for (Table table : {Table::kLive, Table::kUsage}) {
-      frozen.batch.push_back({MetadataWrite::Kind::kDelete, EncodeSegmentKey(table, segment), ""});
-    }
-  }
   frozen.batch.push_back(
       {MetadataWrite::Kind::kPut, MetaKey(kCheckpointName), EncodeCheckpoint(record)});
   frozen.batch.push_back({MetadataWrite::Kind::kPut, MetaKey(kCatalogueName), catalogue_.Encode()});
@@ -67,6 +62,12 @@ Task<absl::Status> Store::WriteCheckpoint() {
   short_behind_tail_ = short_behind_tail_ && streams_.pending_entries() > 0;
   latency_.checkpoint_cut.Add(Executor::Current().Now() - cut);
 
+  co_await ExtentMap::CompleteFrozen(&frozen);
+  for (SegmentNumber segment : forgotten) {
+    for (Table table : {Table::kLive, Table::kUsage}) {
+      frozen.batch.push_back({MetadataWrite::Kind::kDelete, EncodeSegmentKey(table, segment), ""});
+    }
+  }
   status = co_await log_->Flush();
   TF_CO_RETURN_IF_ERROR(status);
   status = co_await parts_.metadata->Commit(std::move(frozen.batch));

@@ -37,11 +37,13 @@ TEST(SegmentTable, HandsOverChangesInOrderOnce) {
   table.MarkLive({kOne, 14}, 1);  // Goes on where the last one ends.
   table.MarkDead({kOne, 12}, 1);
   const SegmentTable::Frozen frozen = table.Freeze(kThree, kThree);
-  ASSERT_EQ(frozen.changes.size(), 2);
-  EXPECT_EQ(frozen.changes[0].first, (LogAddress{kOne, 10}));
-  EXPECT_EQ(frozen.changes[0].count, 5);
-  EXPECT_TRUE(frozen.changes[0].live);
-  EXPECT_FALSE(frozen.changes[1].live);
+  ASSERT_EQ(frozen.changes.size(), 1);
+  const std::vector<LiveChange>& changes = frozen.changes[0];
+  ASSERT_EQ(changes.size(), 2);
+  EXPECT_EQ(changes[0].first, (LogAddress{kOne, 10}));
+  EXPECT_EQ(changes[0].count, 5);
+  EXPECT_TRUE(changes[0].live);
+  EXPECT_FALSE(changes[1].live);
   ASSERT_EQ(frozen.usages.size(), 1);
   EXPECT_EQ(frozen.usages[0].live_blocks, 4);
   const SegmentTable::Frozen again = table.Freeze(kThree, kThree);

@@ -324,13 +324,14 @@ Task<absl::Status> World::WriteCheckpoint() {
   };
   put(MetaKey("cut"), absl::StrCat(log_.size()));
   put(MetaKey("catalogue"), catalogue().Encode());
-  for (const SegmentNumber segment : released_) {
+  const std::set<SegmentNumber> rows_gone = std::exchange(released_, {});
+  co_await ExtentMap::CompleteFrozen(&frozen);
+  for (const SegmentNumber segment : rows_gone) {
     for (const Table table : {Table::kLive, Table::kUsage}) {
       frozen.batch.push_back(
           {MetadataWrite::Kind::kDelete, EncodeSegmentKey(table, segment), std::string()});
     }
   }
-  const std::set<SegmentNumber> rows_gone = std::exchange(released_, {});
   const absl::Status committed = co_await metadata_->Commit(std::move(frozen.batch));
   if (!committed.ok()) co_return committed;
   map_->FreezeDone();

@@ -328,6 +328,19 @@ TEST(RunListCodec, RoundTripsEveryList) {
   }
 }
 
+TEST(RunListCodec, EncodesTheNewerRunsAsAListOfTheirOwn) {
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    const RunList list = ListOf(RunMaker(seed).Many(seed % 50));
+    for (const twofold::Run& bound : list.runs()) {
+      RunList newer;
+      for (const twofold::Run& run : list.runs()) {
+        if (run.position > bound.position) newer.Insert(run);
+      }
+      ASSERT_EQ(list.EncodeNewer(kChunk, bound.position), newer.Encode(kChunk)) << "seed " << seed;
+    }
+  }
+}
+
 TEST(RunListCodec, IsRelativeToTheChunk) {
   const RunList list = Example();
   const absl::StatusOr<RunList> moved = RunList::Decode(kChunk + 7, list.Encode(kChunk));
