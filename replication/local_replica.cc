@@ -72,6 +72,7 @@ ReplicaStatus LocalReplica::status() const {
   status.capacity_blocks = usage.capacity_blocks;
   status.used_blocks = usage.used_blocks;
   status.live_blocks = usage.live_blocks;
+  status.reserve_blocks = usage.reserve_blocks;
   status.segments = usage.segments;
   status.free_segments = usage.free_segments;
   status.incarnation = store_->superblock().incarnation;

@@ -58,6 +58,7 @@ struct ReplicaStatus {
   uint64_t capacity_blocks = 0;  // client payload that fits in all, reserves taken off
   uint64_t used_blocks = 0;      // of it: not in free segments, or promised
   uint64_t live_blocks = 0;
+  uint64_t reserve_blocks = 0;  // beside the capacity: for deletes, the cleaner and checkpoints
   uint64_t segments = 0;
   uint64_t free_segments = 0;
   Incarnation incarnation;

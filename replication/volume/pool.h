@@ -81,12 +81,18 @@ struct ReplicaInfo {
   WallNanos next_try = 0;       // 0: none is planned, or it is under way
   uint64_t capacity_bytes = 0;  // of client data, less reserves
   uint64_t used_bytes = 0;
-  uint64_t live_bytes = 0;
+  uint64_t live_bytes = 0;     // what volumes, snapshots and what was rolled back from show
+  uint64_t reserve_bytes = 0;  // beside the capacity: for deletes, the cleaner and checkpoints
   uint64_t free_segments = 0;
   uint64_t segments = 0;
   uint64_t incarnation = 0;
   uint64_t bad_blocks_seen = 0;  // CRC failures met since start
   DamageReport damage;           // found since start, and what became of it
+  // Of what is used: overwritten or deleted, and the log's own; given back as segments are cleaned.
+  uint64_t to_clean_bytes() const { return used_bytes > live_bytes ? used_bytes - live_bytes : 0; }
+  uint64_t free_bytes() const {
+    return capacity_bytes > used_bytes ? capacity_bytes - used_bytes : 0;
+  }
   ScrubInfo scrub;  // the pass under way, or the last one; when it was last proven whole
 };
 

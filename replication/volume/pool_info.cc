@@ -79,6 +79,7 @@ ReplicaInfo PoolState::Describe(const Replica& replica) const {
   item.capacity_bytes = status.capacity_blocks * kBlockSize;
   item.used_bytes = status.used_blocks * kBlockSize;
   item.live_bytes = status.live_blocks * kBlockSize;
+  item.reserve_bytes = status.reserve_blocks * kBlockSize;
   item.free_segments = status.free_segments;
   item.segments = status.segments;
   item.incarnation = status.incarnation.value();

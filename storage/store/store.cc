@@ -349,7 +349,8 @@ Store::Usage Store::usage() {
   Usage usage;
   usage.segments = space.segments;
   usage.free_segments = log_->free_segments();
-  usage.capacity_blocks = whole > kept ? whole - kept : 0;
+  usage.reserve_blocks = std::min(kept, whole);
+  usage.capacity_blocks = whole - usage.reserve_blocks;
   const uint64_t available = space.free_blocks > kept ? space.free_blocks - kept : 0;
   usage.used_blocks = usage.capacity_blocks > available ? usage.capacity_blocks - available : 0;
   usage.live_blocks = table_.live_blocks();

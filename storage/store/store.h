@@ -212,6 +212,7 @@ class Store {
     uint64_t capacity_blocks =
         0;  // of client payload, reserves taken off, blocks written one by one at worst
     uint64_t used_blocks = 0;
+    uint64_t reserve_blocks = 0;  // what is kept back for deletes, the cleaner and checkpoints
     uint64_t live_blocks = 0;
     uint64_t segments = 0;
     uint64_t free_segments = 0;

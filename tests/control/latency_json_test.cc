@@ -70,6 +70,8 @@ TEST(Metrics, SaysHowSetsAre) {
   pool.replicas.resize(2);
   pool.replicas[0].set = "a";
   pool.replicas[0].state = "in-sync";
+  pool.replicas[0].capacity_bytes = 100 * 4096;
+  pool.replicas[0].used_bytes = 10 * 4096;
   pool.replicas[0].live_bytes = 4096;
   pool.replicas[1].set = "b\"\\\n";
   pool.replicas[1].state = "missing";
@@ -79,6 +81,8 @@ TEST(Metrics, SaysHowSetsAre) {
   EXPECT_THAT(text, HasSubstr("\ntwofold_set_in_sync{set=\"a\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("\ntwofold_set_in_sync{set=\"b\\\"\\\\\\n\"} 0\n"));
   EXPECT_THAT(text, HasSubstr("\ntwofold_set_live_bytes{set=\"a\"} 4096\n"));
+  EXPECT_THAT(text, HasSubstr("\ntwofold_set_to_clean_bytes{set=\"a\"} 36864\n"));
+  EXPECT_THAT(text, HasSubstr("\ntwofold_set_free_bytes{set=\"a\"} 368640\n"));
   EXPECT_TRUE(absl::EndsWith(text, "\n"));
 }
 

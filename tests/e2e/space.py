@@ -296,6 +296,11 @@ def main():
         wait_until(lambda: live_blocks() == [shown, shown],
                    "the live counts to come down to the %d blocks that the volume shows" % shown,
                    seconds=120)
+        for r in pool.json("status")["replicas"]:
+            parts = r["live_bytes"] + r["to_clean_bytes"] + r["free_bytes"]
+            check(parts == r["capacity_bytes"], "set %s: live, to clean and free make %d of %d bytes"
+                  % (r["set"], parts, r["capacity_bytes"]))
+            check(r["reserve_bytes"] > 0, "set %s keeps nothing back" % r["set"])
         pool.stop()
         pool.compare_sets()
     print("space: passed, %s, seed %d" % (counts, SEED))

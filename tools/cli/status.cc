@@ -93,18 +93,20 @@ absl::Status PresentStatus(std::ostream& out, const std::string& body) {
   out << "\n";
   Table table({{"SET"},
                {"STATE"},
-               {"USED", Align::kRight},
                {"CAPACITY", Align::kRight},
                {"USE", Align::kRight},
                {"LIVE", Align::kRight},
+               {"TO CLEAN", Align::kRight},
+               {"FREE", Align::kRight},
+               {"RESERVE", Align::kRight},
                {"FREE SEGMENTS", Align::kRight},
                {"BAD BLOCKS", Align::kRight},
                {"PLACE"}});
   for (const ReplicaInfo& replica : pool.replicas) {
-    table.Add({replica.set, Printable(replica.state), FormatSizeRounded(replica.used_bytes),
-               FormatSizeRounded(replica.capacity_bytes),
+    table.Add({replica.set, Printable(replica.state), FormatSizeRounded(replica.capacity_bytes),
                Share(replica.used_bytes, replica.capacity_bytes),
-               FormatSizeRounded(replica.live_bytes),
+               FormatSizeRounded(replica.live_bytes), FormatSizeRounded(replica.to_clean_bytes()),
+               FormatSizeRounded(replica.free_bytes()), FormatSizeRounded(replica.reserve_bytes),
                absl::StrCat(replica.free_segments, " of ", replica.segments),
                absl::StrCat(replica.bad_blocks_seen), Printable(replica.place)});
   }

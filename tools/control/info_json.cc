@@ -107,6 +107,9 @@ json::object ToJson(const ReplicaInfo& replica) {
           {"capacity_bytes", replica.capacity_bytes},
           {"used_bytes", replica.used_bytes},
           {"live_bytes", replica.live_bytes},
+          {"to_clean_bytes", replica.to_clean_bytes()},
+          {"free_bytes", replica.free_bytes()},
+          {"reserve_bytes", replica.reserve_bytes},
           {"segments", replica.segments},
           {"free_segments", replica.free_segments},
           {"incarnation", replica.incarnation},
@@ -211,6 +214,7 @@ absl::Status FromJson(const json::value& value, ReplicaInfo& replica) {
   replica.capacity_bytes = fields.Uint64("capacity_bytes");
   replica.used_bytes = fields.Uint64("used_bytes");
   replica.live_bytes = fields.Uint64("live_bytes");
+  replica.reserve_bytes = fields.Uint64("reserve_bytes");
   replica.segments = fields.Uint64("segments");
   replica.free_segments = fields.Uint64("free_segments");
   replica.incarnation = fields.Uint64("incarnation");
