@@ -105,6 +105,7 @@ class CleanerTest : public ::testing::Test {
     status = co_await store_->Append(kGeneration, entry, payload.span(), Durability::kDurable);
     EXPECT_TRUE(status.ok()) << status;
     store_->Commit(volume, entry.position);
+    store_->map();  // It is applied here: the tests look from outside of the executor.
   }
   void Write(uint64_t first, uint64_t count, uint64_t value) {
     LogEntry entry;
