@@ -62,6 +62,8 @@ struct ResyncInfo {
   uint64_t bytes_total = 0;  // an estimate from above
   uint64_t bytes_per_second = 0;
   uint64_t seconds_left = 0;  // 0: not known
+  uint64_t lost_blocks = 0;   // that no set had any more
+  WallNanos ended = 0;        // 0: it has not
   bool operator==(const ResyncInfo&) const = default;
 };
 
@@ -77,6 +79,7 @@ struct ReplicaInfo {
   // Up to where it has each volume, by name; and the stamp of the newest entry.
   std::vector<std::pair<std::string, Position>> positions;
   WallNanos newest = 0;
+  // The one under way; of a set that is in-sync the one that brought it level, if this daemon did.
   std::optional<ResyncInfo> resync;
   WallNanos next_try = 0;       // 0: none is planned, or it is under way
   uint64_t capacity_bytes = 0;  // of client data, less reserves

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "replication/volume/pool_state.h"
+#include "storage/runtime/executor.h"
 
 namespace twofold {
 namespace {
@@ -39,6 +40,7 @@ std::optional<ResyncInfo> Describe(const Resync* resync) {
   info.bytes_total = progress.bytes_total;
   info.bytes_per_second = progress.bytes_per_second;
   info.seconds_left = progress.seconds_left;
+  info.lost_blocks = progress.lost_blocks;
   return info;
 }
 
@@ -110,11 +112,19 @@ ReplicaInfo PoolState::Describe(const AwaySet& item) const {
   return info;
 }
 
+void PoolState::NoteBroughtLevel(const std::string& set_name, const Resync& resync) {
+  ResyncInfo info = *twofold::Describe(&resync);
+  info.ended = Executor::Current().WallNow();
+  brought_level[set_name] = std::move(info);
+}
+
 std::vector<ReplicaInfo> PoolState::Replicas() const {
   std::vector<ReplicaInfo> infos;
   for (const ReplicaSet::Member* member : set.in_sync()) {
     ReplicaInfo& item = infos.emplace_back(Describe(*member->replica));
     item.since = member->joined;
+    const auto level = brought_level.find(item.set);
+    if (level != brought_level.end()) item.resync = level->second;
     if (!member->failed) continue;
     item.state = "failed";
     item.reason = std::string(member->reason.message());

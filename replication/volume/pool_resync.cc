@@ -168,6 +168,7 @@ Task<absl::Status> BringLevel(PoolState* pool, Resync* resync, Replica* source, 
   source->UnpinForResync();
   if (status.ok()) {
     resync->SetPhase(ResyncProgress::Phase::kDone, "");
+    pool->NoteBroughtLevel(std::string(target->set_name()), *resync);
     co_return status;
   }
   resync->SetPhase(ResyncProgress::Phase::kFailed, std::string(status.message()));

@@ -50,6 +50,8 @@ class PoolState {
   // What its own numbers say, as one that is in-sync.
   ReplicaInfo Describe(const Replica& replica) const;
   ReplicaInfo Describe(const AwaySet& away) const;
+  // `resync` has just ended well.
+  void NoteBroughtLevel(const std::string& set_name, const Resync& resync);
   std::vector<ReplicaInfo> Replicas() const;
   Task<void> CheckReplicas();
   // A witness that was damaged, or deleted, under the pool gets back what it held.
@@ -76,6 +78,7 @@ class PoolState {
   bool stopped = false;
   CancelSource stopping;
   AwaySets away;                                // sets that are not in-sync
+  std::map<std::string, ResyncInfo> brought_level;  // by set: how it came back last
   std::map<std::string, uint64_t> superblocks;  // their versions, by set, when last looked at
   TaskScope watch;
 };

@@ -112,7 +112,7 @@ TEST(InfoJson, ReadsAStatusBack) {
   replica.next_try = 1'700'000'005'000'000'000;
   replica.newest = 1'699'999'999'000'000'000;
   replica.positions = {{"db", {Generation(3), Seq(17)}}, {"mail", {Generation(3), Seq(4)}}};
-  replica.resync = ResyncInfo{"filling", "db", replica.since, 10, 100, 5, 18};
+  replica.resync = ResyncInfo{"filling", "db", replica.since, 10, 100, 5, 18, 2, replica.since + 7};
   pool.resync_bytes_per_second = 1 << 20;
   replica.damage.found = 3;
   replica.damage.healed = 1;

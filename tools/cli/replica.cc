@@ -31,8 +31,18 @@ std::string Rate(uint64_t bytes_per_second) {
 }  // namespace
 
 std::string PresentResync(const ReplicaInfo& replica) {
-  if (!replica.resync.has_value() || replica.state != "resyncing") return "";
+  if (!replica.resync.has_value()) return "";
   const ResyncInfo& resync = *replica.resync;
+  if (replica.state == "in-sync" && resync.ended != 0) {
+    std::string text = absl::StrCat("brought level at ", PresentTime(resync.ended), ", ",
+                                    FormatSizeRounded(resync.bytes_done), " sent in ",
+                                    (resync.ended - resync.started) / kNanosPerSecond, " s");
+    if (resync.lost_blocks > 0) {
+      absl::StrAppend(&text, "; ", resync.lost_blocks, " blocks are lost: no set had them");
+    }
+    return text;
+  }
+  if (replica.state != "resyncing") return "";
   std::string text = resync.phase;
   if (!resync.what.empty()) absl::StrAppend(&text, ": ", resync.what);
   absl::StrAppend(&text, ", ", FormatSizeRounded(resync.bytes_done), " of ",

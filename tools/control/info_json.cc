@@ -86,7 +86,9 @@ json::value ToJson(const std::optional<ResyncInfo>& resync) {
           {"bytes_done", resync->bytes_done},
           {"bytes_total", resync->bytes_total},
           {"bytes_per_second", resync->bytes_per_second},
-          {"seconds_left", resync->seconds_left}};
+          {"seconds_left", resync->seconds_left},
+          {"lost_blocks", resync->lost_blocks},
+          {"ended", FormatTime(resync->ended)}};
 }
 
 json::object ToJson(const ReplicaInfo& replica) {
@@ -194,8 +196,11 @@ absl::Status FromJson(const json::value& value, ResyncInfo& resync) {
   resync.bytes_total = fields.Uint64("bytes_total");
   resync.bytes_per_second = fields.Uint64("bytes_per_second");
   resync.seconds_left = fields.Uint64("seconds_left");
+  resync.lost_blocks = fields.Uint64("lost_blocks");
+  const std::string ended = fields.String("ended");
   TF_RETURN_IF_ERROR(fields.status());
   TF_ASSIGN_OR_RETURN(resync.started, ParseTime(started));
+  TF_ASSIGN_OR_RETURN(resync.ended, ParseTime(ended));
   return absl::OkStatus();
 }
 
