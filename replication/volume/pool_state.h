@@ -77,9 +77,9 @@ class PoolState {
   bool paused = false;
   bool stopped = false;
   CancelSource stopping;
-  AwaySets away;                                // sets that are not in-sync
+  AwaySets away;                                    // sets that are not in-sync
   std::map<std::string, ResyncInfo> brought_level;  // by set: how it came back last
-  std::map<std::string, uint64_t> superblocks;  // their versions, by set, when last looked at
+  std::map<std::string, uint64_t> superblocks;      // their versions, by set, when last looked at
   TaskScope watch;
 };
 
