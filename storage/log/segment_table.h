@@ -81,8 +81,8 @@ class SegmentTable {
     uint32_t live_blocks = 0;
     uint64_t zero_blocks = 0;
     uint32_t pins = 0;
-    bool changed = false;             // since the last Freeze
-    std::vector<LiveChange> changes;  // the same, in their order
+    bool changed = false;             // a count, since the last Freeze
+    std::vector<LiveChange> changes;  // of live blocks since the last Freeze, in their order
   };
   const std::map<SegmentNumber, Info>& segments() const { return segments_; }
   uint64_t live_blocks() const { return live_blocks_; }

@@ -1,11 +1,13 @@
 // Checkpoints (M9), and the space that they give back (M14).
 //
 // A checkpoint is one consistent cut: between taking `replay_from` and the end of ExtentMap::Freeze
-// nothing suspends, so that map, live bits, dead lists, catalogue and position belong together. The
-// log is flushed after the cut and before the commit: nothing in the map refers to payload that a
-// loss of power could still take (R33). A crash before the commit leaves the last checkpoint, whose
-// log is all there, because segments are freed only after the commit; a crash after it leaves the
-// new one, and freed segments are found free again, since nothing in it refers to them.
+// nothing suspends, so that map, live bits, dead lists, catalogue and position belong together
+// (what of it was taken out then may be encoded later: the changes of live bits, before the rows of
+// freed segments are deleted, so that none of those comes back). The log is flushed after the cut
+// and before the commit: nothing in the map refers to payload that a loss of power could still take
+// (R33). A crash before the commit leaves the last checkpoint, whose log is all there, because
+// segments are freed only after the commit; a crash after it leaves the new one, and freed segments
+// are found free again, since nothing in it refers to them.
 #include <algorithm>
 #include <utility>
 
