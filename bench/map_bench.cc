@@ -135,6 +135,11 @@ class WarmMap {
             .block_crcs = {static_cast<uint32_t>(seq_)}};
     map_.Insert(kTimeline, run);
   }
+  void Prefetch(const std::vector<uint64_t>& blocks) {
+    std::vector<ExtentMap::Place> places;
+    for (const uint64_t block : blocks) places.push_back({kTimeline, BlockIndex(block)});
+    map_.Prefetch(places);
+  }
   bool Lookup(uint64_t block, std::vector<Piece>* pieces) {
     return map_.TryLookup(kTimeline, kLastPosition, {BlockIndex(block), BlockCount(1)}, pieces);
   }
@@ -181,6 +186,22 @@ void MapInsertRandom(benchmark::State& state) {
   });
 }
 BENCHMARK(MapInsertRandom)->Name("Map/InsertRandom4k")->Iterations(1'000'000);
+
+// As a store applies a batch: what it will change is fetched for all of it first.
+void MapInsertBatchRandom(benchmark::State& state) {
+  WarmMap map;
+  Prng random(1);
+  std::vector<uint64_t> blocks(static_cast<size_t>(state.range(0)));
+  map.InExecutor([&map, &random, &state, &blocks] {
+    for (auto _ : state) {
+      for (uint64_t& block : blocks) block = random.Uniform(kVolumeBlocks);
+      map.Prefetch(blocks);
+      for (const uint64_t block : blocks) map.Insert(block);
+    }
+  });
+  state.SetItemsProcessed(state.iterations() * state.range(0));
+}
+BENCHMARK(MapInsertBatchRandom)->Name("Map/InsertBatchRandom4k")->Arg(16)->Iterations(62'500);
 
 void MapLookupRandom(benchmark::State& state) {
   WarmMap map;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "storage/base/check.h"
 #include "storage/base/limits.h"
 #include "storage/map/extent_map_impl.h"
@@ -11,6 +12,8 @@
 
 namespace twofold {
 namespace {
+
+constexpr size_t kCacheLineBytes = 64;
 
 // Calls `visit` with each part of `run` that lies within one chunk.
 template <typename Visit>
@@ -59,6 +62,24 @@ bool ExtentMap::Impl::IsLate(const TimelineRecord& timeline, Position position) 
   if (position <= last) return true;
   last = position;
   return false;
+}
+
+// Step by step for all of them: what one step fetches is there when the next needs it.
+void ExtentMap::Impl::Prefetch(absl::Span<const Place> places) {
+  absl::InlinedVector<const Chunk*, 64> chunks;
+  for (const Place& place : places) {
+    const Chunk* const chunk = cache_.Find({place.timeline, ChunkOf(place.block)});
+    chunks.push_back(chunk);
+    if (chunk == nullptr) continue;
+    for (size_t offset = 0; offset < sizeof(Chunk); offset += kCacheLineBytes) {
+      __builtin_prefetch(reinterpret_cast<const char*>(chunk) + offset, 1);
+    }
+  }
+  for (size_t i = 0; i < places.size(); ++i) {
+    const Chunk* const chunk = chunks[i];
+    if (chunk == nullptr || chunk->versions.empty()) continue;
+    chunk->versions.back().runs.Prefetch(places[i].block);
+  }
 }
 
 void ExtentMap::Impl::Insert(TimelineId timeline, const Run& run) {
@@ -309,6 +330,7 @@ ExtentMap::~ExtentMap() = default;
 
 Task<absl::Status> ExtentMap::Load() { return impl_->Load(); }
 void ExtentMap::Insert(TimelineId timeline, const Run& run) { impl_->Insert(timeline, run); }
+void ExtentMap::Prefetch(absl::Span<const Place> places) { impl_->Prefetch(places); }
 void ExtentMap::Zero(TimelineId timeline, BlockRange range, Position position,
                      SegmentNumber where) {
   impl_->Zero(timeline, range, position, where);

@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "storage/base/limits.h"
 #include "storage/base/types.h"
 #include "storage/log/segment_table.h"
@@ -50,6 +51,14 @@ class ExtentMap {
   // A committed write of the current epoch of `run`'s timeline. Marks its blocks live, and what it
   // displaces dead at once or listed dead for the points that still see it (M19).
   void Insert(TimelineId timeline, const Run& run);
+
+  // The places of changes to come: has the processor fetch what it knows of them, for all at once.
+  // The map is far larger than its caches, and one by one each change would wait for memory.
+  struct Place {
+    TimelineId timeline;
+    BlockIndex block;
+  };
+  void Prefetch(absl::Span<const Place> places);
 
   // A committed trim or write-zeroes, recorded at `where` (its segment counts zero blocks, R17).
   // Any length in O(1) here: large ranges become a tombstone that a background pass turns into

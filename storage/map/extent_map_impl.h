@@ -54,6 +54,7 @@ class ExtentMap::Impl {
   // The contract: extent_map.h.
   Task<absl::Status> Load();
   void Insert(TimelineId timeline, const Run& run);
+  void Prefetch(absl::Span<const Place> places);
   void Zero(TimelineId timeline, BlockRange range, Position position, SegmentNumber where);
   void Fill(TimelineId timeline, const Run& run);
   bool crowded() const;

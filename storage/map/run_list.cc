@@ -9,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "storage/base/bytes.h"
 #include "storage/base/check.h"
-#include "storage/base/limits.h"
 
 namespace twofold {
 namespace {

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "storage/base/limits.h"
 #include "storage/base/types.h"
 #include "storage/map/extent.h"
 
@@ -48,6 +49,15 @@ class RunList {
     const auto [begin, end] = IndexesOf(range);
     return absl::MakeConstSpan(runs_).subspan(begin, end - begin);
   }
+  // Has the processor fetch what a change of `block` will look at first, if it is not far.
+  void Prefetch(BlockIndex block) const {
+    const size_t place = block.value() % kChunkBlocks;
+    if (place >= runs_.size()) return;
+    const char* const run = reinterpret_cast<const char*>(&runs_[place]);
+    __builtin_prefetch(run, 1);
+    __builtin_prefetch(run + sizeof(Run) - 1, 1);
+  }
+
   // The runs within `range`, cut to it, ascending.
   std::vector<Run> Within(BlockRange range) const;
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "storage/base/limits.h"
 #include "storage/base/log.h"
@@ -15,6 +16,7 @@ namespace {
 
 constexpr int kFruitlessReclaims =
     4;  // a delete takes effect with one checkpoint, frees by the next
+constexpr size_t kMaxPrefetched = 32;  // more than a batch carries of small writes, most often
 // Records of the store's own for which room was reserved.
 bool TakesRoom(EntryKind kind) {
   return kind == EntryKind::kMoved || kind == EntryKind::kMovedZeros || kind == EntryKind::kFill ||
@@ -289,8 +291,19 @@ Task<void> Store::ApplyLoop() {
   }
 }
 
+// Of the next entries that ApplyCommitted takes; how many they are, or 1.
+size_t Store::PrefetchCommitted(VolumeId volume) {
+  absl::InlinedVector<ExtentMap::Place, kMaxPrefetched> places;
+  const size_t count = streams_.ForCommitted(volume, kMaxPrefetched, [&](const LogEntry& entry) {
+    if (HasPayload(entry.kind)) places.push_back({entry.timeline, entry.range.first});
+  });
+  map_->Prefetch(places);
+  return std::max<size_t>(count, 1);
+}
+
 void Store::ApplyCommitted(VolumeId volume) {
-  while (failed_.ok()) {
+  for (size_t prefetched = 0; failed_.ok(); --prefetched) {
+    if (prefetched == 0) prefetched = PrefetchCommitted(volume);
     std::optional<PendingEntry> pending = streams_.TakeCommitted(volume);
     if (!pending.has_value()) return;
     const absl::Status status = Apply(*pending);

@@ -50,6 +50,7 @@
 
 namespace twofold {
 
+class DepartureGroup;  // storage/log/departure_group.h
 class SegmentContent;  // segment_content.h
 struct Filling;        // resync_record.h
 
@@ -69,6 +70,8 @@ struct StoreOptions {
   uint64_t checkpoint_entries = 0;
   uint64_t checkpoint_bytes = 0;
   uint32_t max_lineage_depth = kMaxLineageDepth;  // extent_map.h
+  // The stores whose logs' batches leave together with this one's; outlives it. Null: none do.
+  DepartureGroup* departures = nullptr;
   // Where the end of its log is damaged the store opens as of before that, giving up the rest: if
   // it is of this pool. For a set that is not in-sync by the witness's word, and is brought level
   // from one that is: all that is given up is there. Empty: damage there is kDataLoss.
@@ -282,6 +285,7 @@ class Store {
   // store.cc
   void OnLogged(const LoggedBatch& batch);
   absl::Status NoteOwnRecord(const LoggedBatch::Item& item, const LogPosition& batch);
+  size_t PrefetchCommitted(VolumeId volume);
   void ApplyCommitted(VolumeId volume);
   // Before anybody looks at map or catalogue.
   void ApplyAllCommitted();

@@ -56,6 +56,21 @@ class Streams {
   // The next entry of the volume that is committed and not applied; empty when there is none.
   std::optional<PendingEntry> TakeCommitted(VolumeId volume);
 
+  // Visits the first of what TakeCommitted will give, `max` at most, in its order; returns how
+  // many.
+  template <typename Visit>
+  size_t ForCommitted(VolumeId volume, size_t max, Visit visit) const {
+    const auto it = streams_.find(volume);
+    if (it == streams_.end()) return 0;
+    size_t count = 0;
+    for (const PendingEntry& pending : it->second.pending) {
+      if (count == max || pending.entry.position > it->second.committed) break;
+      visit(pending.entry);
+      ++count;
+    }
+    return count;
+  }
+
   // Whether anything but writes and zeros is pending.
   bool HasPendingRecords(VolumeId volume) const;
 
