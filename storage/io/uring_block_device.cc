@@ -193,7 +193,7 @@ Task<absl::Status> UringBlockDevice::Transfer(Direction direction, File& file, u
   // A durable write is what everybody waits for, and the device lies idle until it has it: the rest
   // of the turn (a batch's worth of replies and requests) goes on beside it.
   const Submission submission =
-      (rw_flags & RWF_DSYNC) != 0 ? Submission::kAtOnce : Submission::kWithTurn;
+      (rw_flags & RWF_DSYNC) != 0 ? Submission::kSoon : Submission::kWithTurn;
   std::vector<iovec> rest;  // used after a short transfer
   uint64_t done = 0;
   int transient_errors = 0;

@@ -166,7 +166,7 @@ io_uring_sqe* UringPoller::NextSqe() {
     io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
     if (sqe != nullptr) return sqe;
     // Full: make room now. Harvesting too lets the kernel go on when it waits for us (EBUSY).
-    Submit();
+    SubmitWithEvents();
     Harvest();
   }
   return nullptr;
@@ -184,7 +184,7 @@ void UringPoller::NoteSubmission(uint64_t ready) {
   stats_.submitted += ready - left;
 }
 
-void UringPoller::Submit() {
+void UringPoller::SubmitWithEvents() {
   const uint64_t ready = io_uring_sq_ready(&ring_);
   const int result = io_uring_submit_and_get_events(&ring_);
   // Anything else is a bug: a ring of another thread, a closed ring.
@@ -195,7 +195,7 @@ void UringPoller::Submit() {
 }
 
 // A kernel that takes nothing now gets it with the turn.
-void UringPoller::SubmitNow() {
+void UringPoller::Submit() {
   const uint64_t ready = io_uring_sq_ready(&ring_);
   const int result = io_uring_submit(&ring_);
   TF_CHECK(result >= 0 || result == -EAGAIN || result == -EBUSY || result == -EINTR ||
@@ -209,7 +209,7 @@ void UringPoller::SubmitAndWait(MonoNanos deadline) {
   __kernel_timespec* timeout_or_null = nullptr;
   if (deadline != kNever) {
     const int64_t nanos = deadline - Now();
-    if (nanos <= 0) return Submit();
+    if (nanos <= 0) return SubmitWithEvents();
     timeout.tv_sec = nanos / kNanosPerSecond;
     timeout.tv_nsec = nanos % kNanosPerSecond;
     timeout_or_null = &timeout;
@@ -233,7 +233,7 @@ void UringPoller::Poll(MonoNanos deadline) {
     SubmitAndWait(deadline);
   } else if (io_uring_sq_ready(&ring_) > 0 || (IO_URING_READ_ONCE(*ring_.sq.kflags) &
                                                (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0) {
-    Submit();
+    SubmitWithEvents();
   }
   Harvest();
   wake_harvested_ = false;

@@ -23,6 +23,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "storage/runtime/executor.h"
 #include "storage/runtime/poller.h"
 
 namespace twofold {
@@ -39,6 +40,7 @@ class UringPoller final : public Poller {
   ~UringPoller() override;
 
   void Poll(MonoNanos deadline) override;
+  void Submit() override;
   void Wake() noexcept override;
   MonoNanos Now() const override;
   WallNanos WallNow() const override;
@@ -71,8 +73,7 @@ class UringPoller final : public Poller {
 
   void EnableOnThisThread();
   void ArmWake();
-  void Submit();
-  void SubmitNow();  // without harvesting
+  void SubmitWithEvents();  // has the kernel post completions, too
   void SubmitAndWait(MonoNanos deadline);
   void NoteSubmission(uint64_t ready);
   void Harvest();  // pushes the waiters of everything that has completed
@@ -88,9 +89,10 @@ class UringPoller final : public Poller {
   Stats stats_;
 };
 
-// When an operation goes to the kernel: with all others of its turn in one system call, or at once,
-// with a system call of its own, because something big waits for it.
-enum class Submission { kWithTurn, kAtOnce };
+// When an operation goes to the kernel: with all others of its turn in one system call; at once,
+// because something big waits for it; or soon, the same for what comes in pairs
+// (Executor::SubmitSoon).
+enum class Submission { kWithTurn, kSoon, kAtOnce };
 
 // One operation of the ring: awaiting it queues it and returns its result, or -EAGAIN when the
 // kernel has no room for it now. `prepare` fills the entry (io_uring_prep_*) and runs inside the
@@ -113,7 +115,8 @@ class [[nodiscard]] UringOp {
     prepare_(sqe);
     operation_.waiter = waiter;
     poller_.Track(sqe, &operation_);
-    if (submission_ == Submission::kAtOnce) poller_.SubmitNow();
+    if (submission_ == Submission::kAtOnce) poller_.Submit();
+    if (submission_ == Submission::kSoon) Executor::Current().SubmitSoon();
     return true;
   }
   int32_t await_resume() const noexcept { return operation_.result; }

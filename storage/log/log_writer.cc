@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "storage/base/check.h"
 #include "storage/base/status_macros.h"
+#include "storage/log/departure_group.h"
 #include "storage/runtime/executor.h"
 
 namespace twofold {
@@ -33,12 +34,14 @@ void LogWriter::Start(LogPosition end, Incarnation incarnation) {
   tasks_.Spawn(PrepareLoop());
   tasks_.Spawn(CoverLoop());
   run_.Spawn(Run());
+  if (options_.departures != nullptr) options_.departures->Join(this);
 }
 
 Task<void> LogWriter::Stop() {
   stopping_ = true;
   NoteWork();
   co_await run_.Join();
+  if (options_.departures != nullptr) options_.departures->Leave(this);
   closing_ = true;
   close_.Cancel();
   prepare_.Set();
@@ -89,7 +92,9 @@ Task<void> LogWriter::Run() {
     if (HoldsBack()) {
       co_await HoldBack();
     } else if (HasWork() && (air_.empty() || MayFollow())) {
+      stepping_ = true;
       co_await Step();
+      stepping_ = false;
     } else if (stopping_ && air_.empty()) {
       break;
     } else {
@@ -180,6 +185,19 @@ Task<void> LogWriter::Step() {
       if (!status.ok() || queue_.empty()) co_return;
     }
   }
+  tasks_.Spawn(Fly(BuildBatch()));
+  if (options_.departures != nullptr) options_.departures->Departed(this);
+}
+
+// What Run would do soon, where that is no more than to send a batch: it may be holding one back,
+// or not have had its turn yet.
+void LogWriter::Accompany() {
+  if (stepping_ || queue_.empty() || !health_.ok()) return;
+  if (!air_.empty() && !MayFollow()) return;
+  if (!open_.has_value() || leave_ || !FirstFitsOpenSegment()) return;
+  expected_ = 0;
+  if (hold_.has_value()) hold_->Cancel();
+  ++counters_.accompanying_batches;
   tasks_.Spawn(Fly(BuildBatch()));
 }
 

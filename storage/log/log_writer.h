@@ -57,6 +57,8 @@ class LogWriter {
   void LeaveSegment(SegmentNumber segment) {
     leave_ = leave_ || (open_.has_value() && segment == end_.segment);
   }
+  // Another log of the group has sent a batch: sends one, too, if that is all there is to do.
+  void Accompany();
   // Slots were freed.
   void OnFreed() { prepare_.Set(); }
 
@@ -159,9 +161,10 @@ class LogWriter {
   std::vector<CommitMark> waiting_marks_;
 
   std::optional<OpenSegment> open_;
-  bool leave_ = false;  // no batch with entries goes into it any more
-  LogPosition end_;     // of what is logged
-  LogPosition next_;    // of the next batch: behind what is in flight
+  bool stepping_ = false;  // Run is within Step
+  bool leave_ = false;     // no batch with entries goes into it any more
+  LogPosition end_;        // of what is logged
+  LogPosition next_;       // of the next batch: behind what is in flight
   BatchNumber known_durable_;
   BatchNumber announced_durable_;  // what a durable batch says is durable
   BatchNumber last_entry_batch_;

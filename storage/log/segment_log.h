@@ -30,6 +30,8 @@ namespace twofold {
 // true as ever.
 bool IsLostEnd(const absl::Status& status);
 
+class DepartureGroup;  // departure_group.h
+
 class SegmentLog {
  public:
   struct Options {
@@ -46,6 +48,8 @@ class SegmentLog {
     std::function<void(const LoggedBatch&)> on_logged;
     // Called when a batch is about to be sent: the commit marks it shall carry (those that moved).
     std::function<std::vector<CommitMark>()> take_commits;
+    // Those whose batches leave together with this log's; outlives the log. Null: nobody's do.
+    DepartureGroup* departures = nullptr;
     // Called once, when the log stops for good after a failed write.
     std::function<void(const absl::Status&)> on_failed;
     // Called when a segment is opened for writing and when it is sealed, to keep the SegmentTable.
@@ -192,8 +196,9 @@ class SegmentLog {
 
   struct Counters {
     uint64_t batches = 0;
-    uint64_t second_batches = 0;  // that went beside another one
-    uint64_t held_batches = 0;    // that waited for writers to come back
+    uint64_t second_batches = 0;        // that went beside another one
+    uint64_t held_batches = 0;          // that waited for writers to come back
+    uint64_t accompanying_batches = 0;  // that left because another log's did
     uint64_t entries = 0;
     uint64_t payload_blocks = 0;
     uint64_t descriptor_blocks = 0;

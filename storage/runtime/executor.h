@@ -65,6 +65,12 @@ class Executor {
   // Queues it behind everything that is ready and everything that the next poll makes ready.
   void PushNextTurn(std::coroutine_handle<> handle) { next_turn_.push_back(handle); }
 
+  // Has the poller submit what is queued before the turn has ended: once the coroutine that runs
+  // now and the next one have had their say. What goes to two devices is queued by two coroutines,
+  // one right after the other, and a submission for both costs one system call and, where the
+  // devices are one, one kick of it.
+  void SubmitSoon() { submit_after_ = submit_after_ == 0 ? 2 : 1; }
+
   // Counts the turns of the loop. Between two polls it stays the same.
   uint64_t turn() const { return turn_; }
 
@@ -82,6 +88,7 @@ class Executor {
 
   Poller& poller_;
   uint64_t turn_ = 0;
+  uint32_t submit_after_ = 0;  // so many coroutines; 0: with the turn
   uint64_t tick_turn_ = ~uint64_t{0};
   MonoNanos tick_ = 0;
   std::vector<std::coroutine_handle<>> ready_;  // from ready_head_ on; what is before has run

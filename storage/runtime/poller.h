@@ -27,6 +27,10 @@ class Poller {
   // (0 = do not block, kNever = no deadline).
   virtual void Poll(MonoNanos deadline) = 0;
 
+  // Submits what was queued before the next Poll does, without harvesting. Where nothing is queued
+  // but by Poll itself there is nothing to do.
+  virtual void Submit() {}
+
   // Makes a Poll that blocks, or the next one, return. Any thread.
   virtual void Wake() noexcept = 0;
 

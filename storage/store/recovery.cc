@@ -174,6 +174,7 @@ Task<absl::Status> Store::OpenLog() {
   options.on_logged = [this](const LoggedBatch& batch) { OnLogged(batch); };
   options.take_commits = [this] { return streams_.TakeMovedMarks(kMaxBatchCommitMarks); };
   options.on_failed = [this](const absl::Status& status) { Fail(status); };
+  options.departures = options_.departures;
   options.on_opened = [this](SegmentNumber segment) {
     table_.Add(segment, SegmentState::kOpen);
     clean_work_.Set();

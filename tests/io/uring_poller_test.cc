@@ -71,6 +71,36 @@ TEST_F(UringPollerTest, SubmitsOnceForAllThatATurnQueued) {
   EXPECT_EQ(poller_->stats().submits, 1u);
 }
 
+Task<void> NopSoon(UringPoller* poller) {
+  co_await Yield();
+  const auto prepare = [](io_uring_sqe* sqe) { io_uring_prep_nop(sqe); };
+  const int32_t result = co_await UringOp(*poller, prepare, Submission::kSoon);
+  EXPECT_EQ(result, 0);
+}
+
+Task<void> LookAtStats(UringPoller* poller, UringPoller::Stats* seen) {
+  co_await Yield();
+  *seen = poller->stats();
+}
+
+// In one turn two operations that go soon, one right after the other, and somebody who looks.
+Task<void> TwoNopsSoon(UringPoller* poller, UringPoller::Stats* before, UringPoller::Stats* seen) {
+  TaskScope scope;
+  co_await LookAtStats(poller, before);
+  scope.Spawn(NopSoon(poller));
+  scope.Spawn(NopSoon(poller));
+  scope.Spawn(LookAtStats(poller, seen));
+  co_await scope.Join();
+}
+
+TEST_F(UringPollerTest, SubmitsWhatGoesSoonWithItsNeighbourBeforeTheTurnHasEnded) {
+  UringPoller::Stats before;
+  UringPoller::Stats seen;
+  executor_.Run(TwoNopsSoon(poller_.get(), &before, &seen));
+  EXPECT_EQ(seen.submits, before.submits + 1);
+  EXPECT_EQ(seen.submitted, before.submitted + 2);
+}
+
 TEST_F(UringPollerTest, TakesManyMoreOperationsThanTheRingHasEntries) {
   // More than the submission queue, and more than the completion queue.
   size_t done = 0;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -17,8 +18,10 @@
 #include "storage/base/log.h"
 #include "storage/base/prng.h"
 #include "storage/io/aligned_bytes.h"
+#include "storage/log/departure_group.h"
 #include "storage/log/segment_log.h"
 #include "storage/runtime/executor.h"
+#include "storage/runtime/start_all.h"
 #include "storage/runtime/task_scope.h"
 #include "tests/sim/sim_block_device.h"
 #include "tests/sim/sim_disk.h"
@@ -30,39 +33,102 @@ namespace {
 
 constexpr int kWriters = 12;
 
-// One log, its disk, and writers that each append a block, wait for it, and append the next.
+// Logs whose batches leave together, a disk each, and writers that each append a block to all of
+// them, wait for it, and append the next.
 class World {
  public:
-  explicit World(uint64_t seed)
-      : random_(seed), poller_(seed), executor_(poller_), disk_("a", Disk(seed)) {
+  explicit World(uint64_t seed, size_t logs = 1)
+      : random_(seed), poller_(seed), executor_(poller_), logs_(logs) {
+    for (size_t i = 0; i < logs; ++i) {
+      logs_[i].disk =
+          std::make_unique<sim::SimDisk>(std::string(1, static_cast<char>('a' + i)), Disk(seed));
+    }
     SetLogLevel(LogLevel::kError);
   }
 
   Executor& executor() { return executor_; }
   sim::SimPoller& poller() { return poller_; }
-  const SegmentLog::Counters& counters() const { return counters_; }
+  // Of the first log.
+  const SegmentLog::Counters& counters() const { return logs_.front().counters; }
+  uint64_t accompanying_batches() const {
+    uint64_t sum = 0;
+    for (const Log& log : logs_) sum += log.counters.accompanying_batches;
+    return sum;
+  }
   const std::set<uint64_t>& acknowledged() const { return acknowledged_; }
 
-  // Replays, and returns the Seqs of all writes, in the log's order.
-  Task<std::vector<uint64_t>> Open(uint64_t incarnation) {
-    auto device = co_await sim::SimBlockDevice::Open(poller_, disk_);
+  // Replays; `check` looks at the Seqs of all writes of each log, in its order.
+  Task<void> Open(uint64_t incarnation, std::function<void(std::vector<uint64_t>)> check = {}) {
+    for (Log& log : logs_) {
+      std::vector<uint64_t> seqs = co_await OpenLog(&log, incarnation);
+      if (check) check(std::move(seqs));
+    }
+  }
+
+  // `think`: how long a writer waits at most before it appends.
+  Task<void> WriteUntil(MonoNanos end, uint64_t think) {
+    TaskScope scope;
+    for (int i = 0; i < kWriters; ++i) scope.Spawn(Writer(end, think));
+    co_await scope.Join();
+    for (Log& log : logs_) log.counters = log.log->counters();
+  }
+  Task<void> CrashAt(MonoNanos time) {
+    co_await SleepUntil(time);
+    for (Log& log : logs_) log.disk->Crash(sim::CrashKind::kPower, random_);
+  }
+  // The device hangs for so long, and goes on.
+  Task<void> Hang(int64_t nanos) {
+    logs_.front().disk->Hold();
+    hung_until_ = poller_.Now() + nanos;
+    co_await SleepUntil(hung_until_);
+    logs_.front().disk->Release();
+  }
+  // The longest that an append took, of what came after the device went on.
+  int64_t longest_after_hang() const { return longest_after_hang_; }
+  Task<void> Close() {
+    for (Log& log : logs_) {
+      co_await log.log->Stop();
+      log.log.reset();
+      co_await log.device->Close();
+      log.device.reset();
+    }
+  }
+
+ private:
+  struct Log {
+    std::unique_ptr<sim::SimDisk> disk;
+    std::unique_ptr<sim::SimBlockDevice> device;
+    std::unique_ptr<SegmentLog> log;
+    SegmentLog::Counters counters;
+    BatchNumber next_batch;
+  };
+
+  static sim::SimDiskOptions Disk(uint64_t seed) {
+    sim::SimDiskOptions options;
+    options.max_latency_nanos = seed % 2 == 0 ? 2 * kNanosPerMilli : 200'000;
+    return options;
+  }
+
+  Task<std::vector<uint64_t>> OpenLog(Log* log, uint64_t incarnation) {
+    auto device = co_await sim::SimBlockDevice::Open(poller_, *log->disk);
     EXPECT_TRUE(device.ok()) << device.status();
-    device_ = *std::move(device);
+    log->device = *std::move(device);
     SegmentLog::Options options;
-    options.store_id = std::string(16, 's');
+    options.store_id = std::string(16, log->disk->name()[0]);
     options.segment_bytes = kMinSegmentBytes;
     options.max_segments = 12;
+    options.departures = &departures_;
     options.random = [this] { return random_.Next(); };
-    options.on_logged = [this](const LoggedBatch& batch) {
-      EXPECT_EQ(batch.start.batch, next_batch_);
-      next_batch_ = batch.end.batch;
+    options.on_logged = [log](const LoggedBatch& batch) {
+      EXPECT_EQ(batch.start.batch, log->next_batch);
+      log->next_batch = batch.end.batch;
     };
-    std::vector<BlockDevice*> devices(1, device_.get());
-    auto log = co_await SegmentLog::Open(std::move(devices), std::move(options));
-    EXPECT_TRUE(log.ok()) << log.status();
-    log_ = *std::move(log);
+    std::vector<BlockDevice*> devices(1, log->device.get());
+    auto opened = co_await SegmentLog::Open(std::move(devices), std::move(options));
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    log->log = *std::move(opened);
     std::vector<uint64_t> seqs;
-    auto replayed = co_await log_->Replay({}, [&seqs](const LoggedBatch& batch) {
+    auto replayed = co_await log->log->Replay({}, [&seqs](const LoggedBatch& batch) {
       for (const LoggedBatch::Item& item : batch.items) {
         if (item.entry.kind == EntryKind::kWrite) {
           seqs.push_back(item.entry.position.seq.value());
@@ -72,45 +138,11 @@ class World {
     });
     EXPECT_TRUE(replayed.ok()) << replayed.status();
     if (!replayed.ok()) co_return seqs;
-    next_batch_ = replayed->cut.batch;
+    log->next_batch = replayed->cut.batch;
     const absl::Status started =
-        co_await log_->StartAppending(*replayed, Incarnation(incarnation), {});
+        co_await log->log->StartAppending(*replayed, Incarnation(incarnation), {});
     EXPECT_TRUE(started.ok()) << started;
     co_return seqs;
-  }
-
-  // `think`: how long a writer waits at most before it appends.
-  Task<void> WriteUntil(MonoNanos end, uint64_t think) {
-    TaskScope scope;
-    for (int i = 0; i < kWriters; ++i) scope.Spawn(Writer(end, think));
-    co_await scope.Join();
-    counters_ = log_->counters();
-  }
-  Task<void> CrashAt(MonoNanos time) {
-    co_await SleepUntil(time);
-    disk_.Crash(sim::CrashKind::kPower, random_);
-  }
-  // The device hangs for so long, and goes on.
-  Task<void> Hang(int64_t nanos) {
-    disk_.Hold();
-    hung_until_ = poller_.Now() + nanos;
-    co_await SleepUntil(hung_until_);
-    disk_.Release();
-  }
-  // The longest that an append took, of what came after the device went on.
-  int64_t longest_after_hang() const { return longest_after_hang_; }
-  Task<void> Close() {
-    co_await log_->Stop();
-    log_.reset();
-    co_await device_->Close();
-    device_.reset();
-  }
-
- private:
-  static sim::SimDiskOptions Disk(uint64_t seed) {
-    sim::SimDiskOptions options;
-    options.max_latency_nanos = seed % 2 == 0 ? 2 * kNanosPerMilli : 200'000;
-    return options;
   }
 
   Task<void> Writer(MonoNanos end, uint64_t think) {
@@ -127,10 +159,17 @@ class World {
       entry.range = {BlockIndex(seq % 1000), BlockCount(1)};
       entry.block_crcs.push_back(Crc32c(block.span()));
       const MonoNanos start = poller_.Now();
-      auto appended = co_await log_->Append(entry, block.span(), Durability::kDurable);
+      StartAll<absl::StatusOr<LogAddress>, 2> appends;
+      for (Log& log : logs_) {
+        appends.Add(log.log->Append(entry, block.span(), Durability::kDurable));
+      }
+      co_await appends.Start();
+      while (appends.pending()) co_await appends.Next();
       longest_after_hang_ =
           std::max(longest_after_hang_, poller_.Now() - std::max(start, hung_until_));
-      if (!appended.ok()) co_return;
+      for (size_t i = 0; i < appends.size(); ++i) {
+        if (!appends.TakeResult(i).ok()) co_return;
+      }
       // Everything that was appended before it is durable, too.
       acknowledged_.insert(seq);
     }
@@ -139,11 +178,8 @@ class World {
   Prng random_;
   sim::SimPoller poller_;
   Executor executor_;
-  sim::SimDisk disk_;
-  std::unique_ptr<sim::SimBlockDevice> device_;
-  std::unique_ptr<SegmentLog> log_;
-  SegmentLog::Counters counters_;
-  BatchNumber next_batch_;
+  DepartureGroup departures_;
+  std::vector<Log> logs_;
   uint64_t last_seq_ = 0;
   MonoNanos hung_until_ = 0;
   int64_t longest_after_hang_ = 0;
@@ -160,14 +196,16 @@ Task<void> WriteAndLosePower(World* world, Prng* random, SegmentLog::Counters* s
   co_await scope.Join();
   sum->second_batches += world->counters().second_batches;
   sum->held_batches += world->counters().held_batches;
+  sum->accompanying_batches += world->accompanying_batches();
   co_await world->Close();
 
-  const std::vector<uint64_t> seqs = co_await world->Open(2);
   // Appended in this order, so found in this order, without a hole, and none is missing that a
   // writer was told of.
-  for (size_t i = 0; i < seqs.size(); ++i) EXPECT_EQ(seqs[i], i + 1);
   const uint64_t last = world->acknowledged().empty() ? 0 : *world->acknowledged().rbegin();
-  EXPECT_GE(seqs.size(), last);
+  co_await world->Open(2, [last](const std::vector<uint64_t>& seqs) {
+    for (size_t i = 0; i < seqs.size(); ++i) EXPECT_EQ(seqs[i], i + 1);
+    EXPECT_GE(seqs.size(), last);
+  });
   co_await world->Close();
 }
 
@@ -177,7 +215,7 @@ TEST(LogWriter, APowerLossWithTwoBatchesInFlightLosesNothingThatWasAcknowledged)
   SegmentLog::Counters sum;
   for (uint64_t seed = first; seed < first + count; ++seed) {
     SCOPED_TRACE(absl::StrCat("TWOFOLD_SEED=", seed, " TWOFOLD_SEEDS=1"));
-    World world(seed);
+    World world(seed, /*logs=*/1 + seed / 2 % 2);
     Prng random(seed);
     world.executor().Run(WriteAndLosePower(&world, &random, &sum));
     if (HasFailure()) return;
@@ -185,6 +223,7 @@ TEST(LogWriter, APowerLossWithTwoBatchesInFlightLosesNothingThatWasAcknowledged)
   if (count < 50) return;
   EXPECT_GT(sum.second_batches, 0u);
   EXPECT_GT(sum.held_batches, 0u);
+  EXPECT_GT(sum.accompanying_batches, 0u);
 }
 
 Task<void> WriteFor(World* world, int64_t length, uint64_t think) {
@@ -198,6 +237,13 @@ TEST(LogWriter, MakesLargeBatchesOfWritersThatComeBackAtOnce) {
   world.executor().Run(WriteFor(&world, 100 * kNanosPerMilli, /*think=*/5'000));
   // Two halves that go round in turns, both in flight: no more batches than that.
   EXPECT_GT(world.counters().entries, world.counters().batches * kWriters * 2 / 5);
+}
+
+TEST(LogWriter, BatchesOfTwoLogsLeaveTogether) {
+  World world(1, /*logs=*/2);
+  world.executor().Run(WriteFor(&world, 100 * kNanosPerMilli, /*think=*/5'000));
+  // Left alone, each log sends one when its own last one has landed.
+  EXPECT_GT(world.accompanying_batches(), world.counters().batches / 8);
 }
 
 TEST(LogWriter, SeldomWaitsForWritersThatStayAway) {

@@ -23,6 +23,7 @@
 #include "storage/base/prng.h"
 #include "storage/base/status_macros.h"
 #include "storage/io/aligned_bytes.h"
+#include "storage/log/departure_group.h"
 #include "storage/map/catalogue_codec.h"
 #include "storage/map/resync_plan.h"
 #include "storage/runtime/executor.h"
@@ -52,8 +53,12 @@ inline void FillBlock(uint64_t value, absl::Span<std::byte> block) {
 
 class Side {
  public:
-  Side(std::string name, uint64_t seed, SimPoller* poller, Prng* random)
-      : poller_(*poller), random_(*random), disk_(std::move(name)), metadata_(seed, {}) {}
+  Side(std::string name, uint64_t seed, SimPoller* poller, DepartureGroup* departures, Prng* random)
+      : poller_(*poller),
+        departures_(*departures),
+        random_(*random),
+        disk_(std::move(name)),
+        metadata_(seed, {}) {}
 
   Task<bool> Format() {
     const absl::Status status = co_await FormatStoreOn(&poller_, &disk_, {.segments = kSegments});
@@ -63,6 +68,7 @@ class Side {
 
   Task<bool> Open() {
     StoreOptions options = RandomStoreOptions(random_, /*read_only=*/false);
+    options.departures = &departures_;
     auto store = co_await OpenStoreOn(&poller_, &disk_, &metadata_, options);
     EXPECT_TRUE(store.ok()) << disk_.name() << ": " << store.status();
     if (!store.ok()) co_return false;
@@ -110,6 +116,7 @@ class Side {
 
  private:
   SimPoller& poller_;
+  DepartureGroup& departures_;
   Prng& random_;
   SimDisk disk_;
   SimMetadataDisk metadata_;
@@ -122,8 +129,8 @@ class Pair {
  public:
   explicit Pair(uint64_t seed)
       : random_(seed), poller_(seed), executor_(poller_), witness_(&stored_) {
-    sides_.push_back(std::make_unique<Side>("a", seed ^ 0xa, &poller_, &random_));
-    sides_.push_back(std::make_unique<Side>("b", seed ^ 0xb, &poller_, &random_));
+    sides_.push_back(std::make_unique<Side>("a", seed ^ 0xa, &poller_, &departures_, &random_));
+    sides_.push_back(std::make_unique<Side>("b", seed ^ 0xb, &poller_, &departures_, &random_));
   }
 
   Executor& executor() { return executor_; }
@@ -490,6 +497,7 @@ class Pair {
   Prng random_;
   SimPoller poller_;
   Executor executor_;
+  DepartureGroup departures_;
   std::vector<std::unique_ptr<Side>> sides_;
   std::optional<Membership> stored_;
   SimWitness witness_;

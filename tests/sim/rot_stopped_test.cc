@@ -28,6 +28,7 @@
 #include "storage/base/log.h"
 #include "storage/base/prng.h"
 #include "storage/base/status_macros.h"
+#include "storage/log/departure_group.h"
 #include "storage/runtime/executor.h"
 #include "storage/store/store.h"
 #include "tests/replication/sim_witness.h"
@@ -91,6 +92,7 @@ class RotWorld {
     Pool::Parts parts;
     for (auto& side : sides_) {
       StoreOptions options = sim::RandomStoreOptions(random_, /*read_only=*/false);
+      options.departures = &departures_;
       auto store = co_await sim::OpenStoreOn(&poller_, &side->disk, &side->metadata, options);
       if (!store.ok()) {
         refused_ = store.status();
@@ -400,6 +402,7 @@ class RotWorld {
   Task<absl::StatusOr<std::unique_ptr<Replica>>> OpenAgain(std::string set) {
     Side& side = *sides_[set == "a" ? 0 : 1];
     StoreOptions options = sim::RandomStoreOptions(random_, /*read_only=*/false);
+    options.departures = &departures_;
     options.give_up_end_of_pool = std::string(32, '1');
     auto store = co_await sim::OpenStoreOn(&poller_, &side.disk, &side.metadata, options);
     TF_CO_RETURN_IF_ERROR(store);
@@ -410,6 +413,7 @@ class RotWorld {
   Prng random_;
   sim::SimPoller poller_;
   Executor executor_;
+  DepartureGroup departures_;
   std::vector<std::unique_ptr<Side>> sides_;
   std::map<size_t, std::unique_ptr<sim::SimDisk>> older_;
   std::optional<Membership> stored_;

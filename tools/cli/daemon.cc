@@ -66,13 +66,20 @@ Task<absl::StatusOr<std::unique_ptr<Store>>> Daemon::OpenStore(SetSpec set, bool
                                                                std::string give_up_end_of_pool) {
   DirectoryStoreOptions options;
   options.directories = set.directories;
-  options.store.map_cache_bytes = settings_.map_cache_bytes;
+  options.store = OptionsOfStores();
   options.store.read_only = read_only;
   options.store.give_up_end_of_pool = std::move(give_up_end_of_pool);
   absl::StatusOr<std::unique_ptr<Store>> store =
       co_await OpenDirectoryStore(*parts_.poller, *parts_.offload, std::move(options));
   TF_CO_RETURN_IF_ERROR(Annotate(store.status(), Describe(set)));
   co_return store;
+}
+
+StoreOptions Daemon::OptionsOfStores() {
+  StoreOptions options;
+  options.map_cache_bytes = settings_.map_cache_bytes;
+  options.departures = &departures_;
+  return options;
 }
 
 Task<absl::Status> Daemon::OpenSet(size_t index) {
@@ -152,10 +159,8 @@ Task<absl::StatusOr<std::unique_ptr<Replica>>> Daemon::FindNewcomer() {
     replicas_.push_back(std::move(found));
     co_return nullptr;
   }
-  StoreOptions options;
-  options.map_cache_bytes = settings_.map_cache_bytes;
   absl::StatusOr<std::unique_ptr<Store>> store =
-      co_await MakeReplacement(parts_.poller, parts_.offload, *set, layout_, options);
+      co_await MakeReplacement(parts_.poller, parts_.offload, *set, layout_, OptionsOfStores());
   TF_CO_RETURN_IF_ERROR(Annotate(store.status(), absl::StrCat("--replace ", set->name)));
   segments_ += layout_.max_segments;
   co_return std::make_unique<LocalReplica>(*std::move(store));

@@ -21,6 +21,7 @@
 #include "replication/volume/pool.h"
 #include "storage/io/network.h"
 #include "storage/io/uring_poller.h"
+#include "storage/log/departure_group.h"
 #include "storage/log/superblock.h"
 #include "storage/runtime/offload.h"
 #include "storage/runtime/task.h"
@@ -65,6 +66,7 @@ class Daemon {
  private:
   Task<absl::StatusOr<std::unique_ptr<Store>>> OpenStore(SetSpec set, bool read_only,
                                                          std::string give_up_end_of_pool = "");
+  StoreOptions OptionsOfStores();
   Task<absl::Status> OpenSet(size_t index);
   Task<absl::Status> OpenSets();
   // For --replace: the store that takes the place of the lost one, made or, after a crash, found.
@@ -89,6 +91,8 @@ class Daemon {
   const Parts parts_;
   ServeSettings settings_;  // the directories of a set change when it is replaced
   control::DaemonInfo info_;
+
+  DepartureGroup departures_;  // of all sets: they belong to one executor
 
   // Until the pool has them.
   std::vector<std::unique_ptr<Replica>> replicas_;

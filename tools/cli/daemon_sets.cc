@@ -155,10 +155,8 @@ Task<absl::StatusOr<std::unique_ptr<Replica>>> Daemon::MakeSet(
   if (stat(absl::StrCat(spec->directories.front(), "/SUPERBLOCK").c_str(), &info) == 0) {
     co_return co_await OpenUnused(*spec);
   }
-  StoreOptions options;
-  options.map_cache_bytes = settings_.map_cache_bytes;
   absl::StatusOr<std::unique_ptr<Store>> store =
-      co_await MakeReplacement(parts_.poller, parts_.offload, *spec, layout_, options);
+      co_await MakeReplacement(parts_.poller, parts_.offload, *spec, layout_, OptionsOfStores());
   TF_CO_RETURN_IF_ERROR(store);
   NoteFiles(*spec);
   co_return std::make_unique<LocalReplica>(*std::move(store));
