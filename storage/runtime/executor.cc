@@ -101,7 +101,9 @@ void Executor::RunReady() {
   for (size_t left = kMaxResumesPerTurn; left > 0 && ready_head_ < ready_.size(); --left) {
     const std::coroutine_handle<> handle = ready_[ready_head_++];
     handle.resume();
-    if (submit_after_ > 0 && --submit_after_ == 0) poller_.Submit();
+    if (submit_after_ == 0) continue;
+    --submit_after_;
+    if (submit_after_ == 0) poller_.Submit();
   }
   ready_.erase(ready_.begin(), ready_.begin() + static_cast<ptrdiff_t>(ready_head_));
   ready_head_ = 0;
