@@ -28,6 +28,8 @@ class UniqueFd {
 
   int get() const { return fd_; }
   bool valid() const { return fd_ >= 0; }
+  // For who closes it from now on.
+  int Release() { return std::exchange(fd_, -1); }
   void Close();
 
  private:

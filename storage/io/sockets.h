@@ -1,4 +1,5 @@
-// Calls on sockets that do not wait for a peer: addresses, options, binding. For uring_network.cc.
+// Calls on sockets that do not wait for a peer: addresses, options, binding. For uring_network.cc
+// and for servers outside of the data path.
 #pragma once
 
 #include <sys/socket.h>

@@ -21,6 +21,7 @@ TEST(ServeConfig, ReadsEveryKey) {
     witness = "/w"
     nbd = ["127.0.0.1:10809", "unix:/n"]
     control = "unix:/c"
+    metrics = "127.0.0.1:9464"
     memory = "256M"
     map-cache = 33554432
     log-level = "warning"
@@ -33,6 +34,7 @@ TEST(ServeConfig, ReadsEveryKey) {
   EXPECT_EQ(options->witness, "/w");
   EXPECT_THAT(options->nbd, ElementsAre("127.0.0.1:10809", "unix:/n"));
   EXPECT_EQ(options->control, "unix:/c");
+  EXPECT_EQ(options->metrics, "127.0.0.1:9464");
   EXPECT_EQ(options->memory_bytes, uint64_t{256} << 20);
   EXPECT_EQ(options->map_cache_bytes, uint64_t{32} << 20);
   EXPECT_EQ(options->log_level, "warning");
@@ -136,6 +138,8 @@ TEST(ServeOptions, AreChecked) {
   };
   EXPECT_THAT(error([](ServeOptions& o) { o.sets.pop_back(); }), HasSubstr("two sets"));
   EXPECT_THAT(error([](ServeOptions& o) { o.nbd = {"localhost"}; }), HasSubstr("--nbd"));
+  EXPECT_THAT(error([](ServeOptions& o) { o.metrics = "9464"; }), HasSubstr("--metrics"));
+  EXPECT_THAT(error([](ServeOptions& o) { o.metrics = "unix:/m"; }), HasSubstr("HOST:PORT"));
   EXPECT_THAT(error([](ServeOptions& o) { o.memory_bytes = 1 << 20; }), HasSubstr("from 128M"));
   EXPECT_THAT(error([](ServeOptions& o) { o.map_cache_bytes = 1; }), HasSubstr("--map-cache"));
   EXPECT_THAT(error([](ServeOptions& o) { o.log_level = "loud"; }), HasSubstr("loud"));

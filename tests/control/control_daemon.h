@@ -101,7 +101,9 @@ class ControlDaemon {
 
 class RawClient {
  public:
-  explicit RawClient(const std::string& path) : socket_(*ConnectUnix(path)) {}
+  explicit RawClient(const std::string& path) : RawClient(*ConnectUnix(path)) {}
+  // Over a connected socket, which it closes.
+  explicit RawClient(int socket) : socket_(socket) {}
   ~RawClient() { close(socket_); }
   RawClient(const RawClient&) = delete;
   RawClient& operator=(const RawClient&) = delete;

@@ -15,7 +15,8 @@ DaemonInfo Daemon() {
   return {.version = "0.1.0",
           .pid = 42,
           .started = 1'790'000'000'000'000'000,
-          .nbd = {"127.0.0.1:10809", "unix:/run/two fold/nbd.sock"}};
+          .nbd = {"127.0.0.1:10809", "unix:/run/two fold/nbd.sock"},
+          .metrics = "127.0.0.1:9464"};
 }
 
 VolumeInfo Volume() {
@@ -156,6 +157,7 @@ TEST(InfoJson, ReadsAStatusBack) {
   EXPECT_EQ(status->pool.degraded->what_to_do, "do");
   EXPECT_EQ(status->daemon.pid, 42u);
   EXPECT_EQ(status->daemon.nbd, Daemon().nbd);
+  EXPECT_EQ(status->daemon.metrics, Daemon().metrics);
 }
 
 TEST(InfoJson, SaysWhichFieldOfAnAnswerIsWrong) {

@@ -231,6 +231,11 @@ class Grammar {
                      absl::StrCat("Control socket; else $TWOFOLD_CONTROL, else ",
                                   control::kDefaultControlSocket))
         ->type_name("unix:PATH");
+    serve
+        ->add_option("--metrics", serve_.metrics,
+                     "Where Prometheus finds /metrics, over HTTP without any check of who asks. "
+                     "Default: nowhere")
+        ->type_name("HOST:PORT");
     serve->add_option("--config", config_, "TOML file with the same names; the command line wins")
         ->type_name("FILE");
     serve

@@ -100,7 +100,8 @@ Task<absl::Status> Daemon::OpenSet(size_t index) {
 }
 
 absl::Status Daemon::CheckFileLimit() const {
-  const uint64_t needed = segments_ + kMaxNbdConnections + kMaxControlConnections + kOtherFiles;
+  const uint64_t needed = segments_ + kMaxNbdConnections + kMaxControlConnections +
+                          control::kMaxMetricsConnections + kOtherFiles;
   rlimit limit{};
   getrlimit(RLIMIT_NOFILE, &limit);
   if (limit.rlim_cur >= needed) return absl::OkStatus();
@@ -226,6 +227,19 @@ absl::Status Daemon::StartServers() {
   TF_ASSIGN_OR_RETURN(nbd_, nbd::Server::Create(*parts_.network, nbd::ExportsOf(*pool_)));
   TF_RETURN_IF_ERROR(nbd_->Start(endpoints));
   for (const Endpoint& endpoint : nbd_->endpoints()) info_.nbd.push_back(endpoint.ToString());
+  return StartMetrics();
+}
+
+absl::Status Daemon::StartMetrics() {
+  if (settings_.metrics.empty()) return absl::OkStatus();
+  TF_ASSIGN_OR_RETURN(const Endpoint endpoint, Endpoint::Parse(settings_.metrics));
+  TF_ASSIGN_OR_RETURN(
+      metrics_,
+      control::MetricsServer::Start(
+          Executor::Current(), {.endpoint = endpoint, .handler = [this](control::Request request) {
+                                  return Answer(std::move(request));
+                                }}));
+  info_.metrics = metrics_->endpoint().ToString();
   return absl::OkStatus();
 }
 
@@ -243,6 +257,8 @@ Task<void> Daemon::CloseUnattached() {
 }
 
 Task<void> Daemon::Close() {
+  if (metrics_ != nullptr) co_await metrics_->Stop();
+  metrics_.reset();
   if (control_ != nullptr) co_await control_->Stop();
   control_.reset();
   if (nbd_ != nullptr) co_await nbd_->Stop();

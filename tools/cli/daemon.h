@@ -1,9 +1,9 @@
 // The daemon: a pool, opened and served. What `twofold serve` runs.
 //
-//   witness, stores -> pool (attached: fenced and level) -> control server, NBD server
+//   witness, stores -> pool (attached: fenced and level) -> control server, NBD server, metrics
 //
 // It is made in this order and taken down in the reverse one. Everything belongs to one executor;
-// the control server has a thread of its own.
+// the control server and that of the metrics have a thread each of their own.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +28,7 @@
 #include "storage/store/store.h"
 #include "tools/cli/serve_options.h"
 #include "tools/control/info_json.h"
+#include "tools/control/metrics_server.h"
 #include "tools/control/server.h"
 #include "tools/nbd/server.h"
 
@@ -86,6 +87,7 @@ class Daemon {
   SetSpec* FindSpec(const std::string& set);
   Task<void> CloseUnattached();
   absl::Status CheckFileLimit() const;
+  absl::Status StartMetrics();
   Task<control::Answer> Answer(control::Request request);
 
   const Parts parts_;
@@ -105,6 +107,7 @@ class Daemon {
 
   std::unique_ptr<Pool> pool_;
   std::unique_ptr<control::Server> control_;
+  std::unique_ptr<control::MetricsServer> metrics_;
   std::unique_ptr<nbd::Server> nbd_;
 };
 

@@ -37,16 +37,21 @@ void Notify(const std::string& state) { sd_notify(0, state.c_str()); }
 void AnnounceReady(const Daemon& daemon, const std::string& control_socket, Console& console) {
   const std::string pool_id = daemon.pool().Info().pool_id;
   const std::vector<std::string>& nbd = daemon.info().nbd;
+  const std::string& metrics = daemon.info().metrics;
   if (console.json) {
     console.out << json::serialize(json::object{{"event", "ready"},
                                                 {"pool", pool_id},
                                                 {"pid", daemon.info().pid},
                                                 {"nbd", json::array(nbd.begin(), nbd.end())},
-                                                {"control", control_socket}})
+                                                {"control", control_socket},
+                                                {"metrics", daemon.info().metrics}})
                 << std::endl;
   } else {
     console.out << "ready: pool " << pool_id << ", NBD on " << absl::StrJoin(nbd, " and ")
-                << ", control socket " << control_socket << std::endl;
+                << ", control socket " << control_socket
+                << (metrics.empty() ? ""
+                                    : absl::StrCat(", metrics on http://", metrics, "/metrics"))
+                << std::endl;
   }
   Notify(absl::StrCat("READY=1\nSTATUS=Serving pool ", pool_id, " on ", absl::StrJoin(nbd, ", ")));
 }

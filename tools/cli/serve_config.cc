@@ -124,6 +124,7 @@ const std::map<std::string, Reader>& Readers() {
       {"witness", [](const Entry& e, ServeOptions& o) { return Put(e.String(), o.witness); }},
       {"nbd", [](const Entry& e, ServeOptions& o) { return Put(e.Strings(), o.nbd); }},
       {"control", [](const Entry& e, ServeOptions& o) { return Put(e.String(), o.control); }},
+      {"metrics", [](const Entry& e, ServeOptions& o) { return Put(e.String(), o.metrics); }},
       {"memory", [](const Entry& e, ServeOptions& o) { return Put(e.Size(), o.memory_bytes); }},
       {"map-cache",
        [](const Entry& e, ServeOptions& o) { return Put(e.Size(), o.map_cache_bytes); }},

@@ -42,6 +42,14 @@ absl::Status CheckNamed(const std::vector<SetSpec>& sets, const char* option,
       absl::StrCat(option, " ", name, " names a set that --set does not"));
 }
 
+absl::Status CheckMetricsEndpoint(const std::string& text) {
+  const absl::StatusOr<Endpoint> endpoint = Endpoint::Parse(text);
+  TF_RETURN_IF_ERROR(Annotate(endpoint.status(), "--metrics"));
+  if (endpoint->kind == Endpoint::Kind::kTcp) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "--metrics takes HOST:PORT; over a Unix socket the control socket has them");
+}
+
 }  // namespace
 
 ServeOptions Merge(ServeOptions command_line, ServeOptions config) {
@@ -49,6 +57,7 @@ ServeOptions Merge(ServeOptions command_line, ServeOptions config) {
   if (!command_line.witness.empty()) config.witness = std::move(command_line.witness);
   if (!command_line.nbd.empty()) config.nbd = std::move(command_line.nbd);
   if (!command_line.control.empty()) config.control = std::move(command_line.control);
+  if (!command_line.metrics.empty()) config.metrics = std::move(command_line.metrics);
   if (command_line.memory_bytes) config.memory_bytes = command_line.memory_bytes;
   if (command_line.map_cache_bytes) config.map_cache_bytes = command_line.map_cache_bytes;
   if (command_line.scrub_every_seconds) {
@@ -105,6 +114,8 @@ absl::StatusOr<ServeSettings> ResolveServeOptions(const ServeOptions& options) {
     TF_RETURN_IF_ERROR(Annotate(Endpoint::Parse(endpoint).status(), "--nbd"));
   }
   TF_ASSIGN_OR_RETURN(settings.control, ControlSocketPath(options.control));
+  settings.metrics = options.metrics;
+  if (!settings.metrics.empty()) TF_RETURN_IF_ERROR(CheckMetricsEndpoint(settings.metrics));
   TF_ASSIGN_OR_RETURN(settings.memory_bytes, CheckBytes("--memory", options.memory_bytes,
                                                         kMinMemoryBytes, kDefaultBufferPoolBytes));
   TF_ASSIGN_OR_RETURN(

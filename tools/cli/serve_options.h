@@ -24,6 +24,7 @@ struct ServeOptions {
   std::string witness;
   std::vector<std::string> nbd;
   std::string control;
+  std::string metrics;
   std::optional<uint64_t> memory_bytes;
   std::optional<uint64_t> map_cache_bytes;
   std::optional<uint64_t> resync_rate;
@@ -43,6 +44,7 @@ struct ServeSettings {
   std::string witness;           // directory
   std::vector<std::string> nbd;  // endpoints, at least one
   std::string control;           // path of the socket
+  std::string metrics;           // endpoint, or empty
   size_t memory_bytes = 0;       // of client payloads in flight
   size_t map_cache_bytes = 0;    // of each set
   uint64_t resync_rate = 0;      // bytes per second; 0: no limit

@@ -140,7 +140,8 @@ json::object ToJson(const DaemonInfo& daemon) {
   return {{"version", daemon.version},
           {"pid", daemon.pid},
           {"started", FormatTime(daemon.started)},
-          {"nbd", json::array(daemon.nbd.begin(), daemon.nbd.end())}};
+          {"nbd", json::array(daemon.nbd.begin(), daemon.nbd.end())},
+          {"metrics", daemon.metrics}};
 }
 
 // ---- Decoding ----
@@ -253,6 +254,7 @@ absl::Status FromJson(const json::value& value, DaemonInfo& daemon) {
   daemon.pid = fields.Uint64("pid");
   const std::string started = fields.String("started");
   daemon.nbd = fields.Strings("nbd");
+  daemon.metrics = fields.OptionalString("metrics").value_or("");
   TF_RETURN_IF_ERROR(fields.status());
   TF_ASSIGN_OR_RETURN(daemon.started, ParseTime(started));
   return absl::OkStatus();

@@ -21,6 +21,7 @@ struct DaemonInfo {
   uint64_t pid = 0;
   WallNanos started = 0;
   std::vector<std::string> nbd;  // endpoints, "127.0.0.1:10809" or "unix:PATH"
+  std::string metrics;           // endpoint of serve --metrics, or empty
 };
 
 // Where an export is found: "nbd://127.0.0.1:10809/vol", "nbd+unix:///vol?socket=/run/nbd.sock"

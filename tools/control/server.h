@@ -1,15 +1,9 @@
-// The control server: HTTP/1.1 over a Unix socket, on a thread of its own (docs/control-api.md).
-//
-// The thread reads, validates and answers; what a request asks for runs on the executor. Bad input
-// gets a 4xx answer with a JSON error, and the server goes on (P8). Bounded:
-// kMaxControlConnections, one request at a time on each, kMaxControlHeaderBytes and
-// kMaxControlRequestBytes, and a timeout for every wait on a client. A request whose client has
-// gone runs to its end; its answer is dropped.
+// The control server: the control API (docs/control-api.md) over a Unix socket. Bounds and threads
+// are those of http_server.h.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -18,18 +12,15 @@
 #include "storage/base/limits.h"
 #include "storage/runtime/executor.h"
 #include "storage/runtime/task.h"
-#include "tools/control/answer.h"
-#include "tools/control/request.h"
+#include "tools/control/http_server.h"
 
 namespace twofold::control {
 
 class Server {
  public:
-  using Handler = std::function<Task<Answer>(Request)>;
-
   struct Options {
     std::string socket_path;
-    Handler handler;  // called and awaited on the executor
+    HttpServer::Handler handler;  // called and awaited on the executor
     size_t max_connections = kMaxControlConnections;
     uint64_t receive_timeout_ms = kControlReceiveTimeoutMs;
     uint64_t idle_timeout_ms = kControlIdleTimeoutMs;
@@ -40,17 +31,21 @@ class Server {
   // living daemon listens on it, or something that is no socket has its name. `executor` outlives
   // the server.
   static absl::StatusOr<std::unique_ptr<Server>> Start(Executor& executor, Options options);
-  // Stop() has run.
-  ~Server();
 
-  // Takes no more requests, lets those under way end and answers them, joins the thread and removes
-  // the socket. On the executor, once.
+  // As HttpServer::Stop, and removes the socket. On the executor, once.
   Task<void> Stop();
 
  private:
-  class Impl;
-  explicit Server(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  // What tells the socket's file from another one in its place.
+  struct File {
+    std::string path;
+    uint64_t device = 0;
+    uint64_t inode = 0;
+  };
+  Server(std::unique_ptr<HttpServer> http, File file);
+
+  std::unique_ptr<HttpServer> http_;
+  const File file_;
 };
 
 }  // namespace twofold::control
