@@ -81,6 +81,46 @@ TEST(CommandLine, RefusesAScrubThatMeansNothing) {
   }
 }
 
+BenchLatencyCommand BenchOf(const std::string& line) {
+  return std::get<BenchLatencyCommand>(MustParse(line).command);
+}
+
+TEST(CommandLine, KnowsBenchLatency) {
+  const BenchLatencyCommand plain = BenchOf("bench latency db");
+  EXPECT_EQ(plain.volume, "db");
+  EXPECT_EQ(plain.request_bytes, 4096u);
+  EXPECT_EQ(plain.depth, 1u);
+  EXPECT_EQ(plain.read_percent, 0u);
+  EXPECT_EQ(plain.per_second, 0);
+  EXPECT_EQ(plain.seconds, 10u);
+  EXPECT_FALSE(plain.force);
+  const BenchLatencyCommand full = BenchOf(
+      "bench latency db --size 128k --depth 8 --read-share 70 --rate 1500.5 --duration 3 "
+      "--svg /x.svg --force");
+  EXPECT_EQ(full.request_bytes, 128u << 10);
+  EXPECT_EQ(full.depth, 8u);
+  EXPECT_EQ(full.read_percent, 70u);
+  EXPECT_EQ(full.per_second, 1500.5);
+  EXPECT_EQ(full.seconds, 3u);
+  EXPECT_EQ(full.svg, "/x.svg");
+  EXPECT_TRUE(full.force);
+  EXPECT_EQ(BenchOf("bench latency db --rate 100").depth, 64u);
+  EXPECT_EQ(BenchOf("bench latency db --rate 100 --depth 1").depth, 1u);
+}
+
+TEST(CommandLine, RefusesABenchThatMeansNothing) {
+  for (const char* line :
+       {"bench", "bench latency", "bench latency a/b", "bench latency db --size 0",
+        "bench latency db --size 1000", "bench latency db --size 64M", "bench latency db --depth 0",
+        "bench latency db --depth 129", "bench latency db --size 32M --depth 9",
+        "bench latency db --read-share 101", "bench latency db --read-share -1",
+        "bench latency db --rate -1", "bench latency db --rate nan", "bench latency db --rate inf",
+        "bench latency db --duration 0", "bench latency db --duration 86401",
+        "bench latency db@snap"}) {
+    EXPECT_EQ(Parse(line).error.code(), absl::StatusCode::kInvalidArgument) << line;
+  }
+}
+
 TEST(CommandLine, TakesJsonOnEveryCommand) {
   EXPECT_TRUE(MustParse("status --json").json);
   EXPECT_TRUE(MustParse("volume list --json").json);

@@ -24,6 +24,42 @@ constexpr char kFooter[] =
     "\nExit codes: 0 done, 1 failed, 2 wrong usage. Sizes: 512M, 10G, 2T (powers of 1024).\n"
     "`twofold COMMAND --help` explains a command; `man twofold` explains all.";
 
+constexpr size_t kBenchDepthWithRate = 64;
+constexpr uint64_t kMaxBenchBytes = uint64_t{256} << 20;  // of buffers
+constexpr uint64_t kMaxBenchRate = 10'000'000;
+constexpr uint64_t kMaxBenchSeconds = 86'400;
+
+absl::Status CheckBench(const BenchLatencyCommand& bench) {
+  if (bench.request_bytes == 0 || bench.request_bytes % kBlockSize != 0 ||
+      bench.request_bytes > kMaxNbdRequestBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--size must be a multiple of ", FormatSize(kBlockSize), " up to ",
+                     FormatSize(kMaxNbdRequestBytes), "; it is ", FormatSize(bench.request_bytes)));
+  }
+  if (bench.depth == 0 || bench.depth > kMaxNbdRequestsPerConnection) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--depth must be from 1 to ", kMaxNbdRequestsPerConnection,
+                     ", which is what the daemon works on at a time; it is ", bench.depth));
+  }
+  if (bench.depth * bench.request_bytes > kMaxBenchBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--depth times --size must be at most ", FormatSize(kMaxBenchBytes)));
+  }
+  if (bench.read_percent > 100) {
+    return absl::InvalidArgumentError("--read-share is percent: from 0 to 100");
+  }
+  // Written so that what is no number is refused too.
+  if (!(bench.per_second >= 0 && bench.per_second <= kMaxBenchRate)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--rate must be from 0 (no rate) to ", kMaxBenchRate));
+  }
+  if (bench.seconds == 0 || bench.seconds > kMaxBenchSeconds) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--duration must be from 1 to ", kMaxBenchSeconds, " seconds"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<uint64_t> ParseVolumeSize(const std::string& text) {
   TF_ASSIGN_OR_RETURN(const uint64_t size_bytes, ParseSize(text));
   if (size_bytes == 0 || size_bytes > kMaxVolumeBytes || size_bytes % kBlockSize != 0) {
@@ -58,6 +94,7 @@ class Grammar {
     AddStatus();
     AddScrub();
     AddInspect();
+    AddBench();
   }
 
   ParsedCommandLine Parse(std::vector<std::string> arguments) {
@@ -539,6 +576,46 @@ class Grammar {
         ->excludes(dump);
   }
 
+  // ---- bench ----
+  void AddBench() {
+    CLI::App* noun = AddNoun("bench", "Measure a volume as its clients see it");
+    CLI::App* leaf =
+        AddLeaf(noun, "latency", "Read and write random places over NBD; show where the time goes",
+                [this] { return MakeBenchLatency(); });
+    AddControl(leaf);
+    leaf->add_option("VOL", name_, "The volume")->required();
+    leaf->add_option("--size", size_, "Of a request, a multiple of 4K. Default: 4K")
+        ->type_name("SIZE");
+    depth_ = leaf->add_option("--depth", bench_.depth,
+                              "Requests in flight, at most. Default: 1; with --rate 64")
+                 ->type_name("N");
+    leaf->add_option("--read-share", bench_.read_percent,
+                     "Percent of the requests that read. Default: 0")
+        ->type_name("P");
+    leaf->add_option("--rate", bench_.per_second,
+                     "Requests a second, at fixed times: latency counts from when a request was "
+                     "due, also where it had to wait for those before it. Default: each as soon as "
+                     "one before it is answered")
+        ->type_name("IOPS");
+    leaf->add_option("--duration", bench_.seconds, "For how long. Default: 10")->type_name("S");
+    leaf->add_option("--svg", bench_.svg, "Also draw the latencies over the percentiles")
+        ->type_name("FILE");
+    leaf->add_flag("--force", bench_.force,
+                   "Write over what the volume has, or beside its clients");
+  }
+  absl::StatusOr<Command> MakeBenchLatency() {
+    BenchLatencyCommand bench = bench_;
+    TF_RETURN_IF_ERROR(CheckName(name_));
+    bench.volume = name_;
+    if (!size_.empty()) {
+      TF_ASSIGN_OR_RETURN(bench.request_bytes, ParseSize(size_));
+    }
+    if (depth_->count() == 0 && bench.per_second > 0) bench.depth = kBenchDepthWithRate;
+    TF_RETURN_IF_ERROR(CheckBench(bench));
+    TF_ASSIGN_OR_RETURN(bench.control_socket, ControlSocketPath(control_));
+    return bench;
+  }
+
   CLI::App app_;
   std::map<CLI::App*, std::function<absl::StatusOr<Command>()>> leaves_;
 
@@ -566,6 +643,8 @@ class Grammar {
   std::string map_cache_;
   std::string resync_rate_;
   ServeOptions serve_;
+  BenchLatencyCommand bench_;
+  CLI::Option* depth_ = nullptr;
 };
 
 }  // namespace

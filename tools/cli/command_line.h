@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "storage/base/limits.h"
 #include "tools/cli/serve_options.h"
 #include "tools/cli/set_spec.h"
 #include "tools/control/request.h"
@@ -49,8 +50,23 @@ struct ScrubCommand {
   control::StartScrub request;
 };
 
+// Measures a volume as a client of it.
+struct BenchLatencyCommand {
+  std::string control_socket;
+  std::string volume;
+  uint64_t request_bytes = kBlockSize;
+  size_t depth = 1;           // in flight, at most
+  unsigned read_percent = 0;  // of the requests
+  double per_second = 0;      // 0: as fast as it goes
+  uint64_t seconds = 10;
+  std::string svg;     // file, or empty
+  bool force = false;  // writes over what the volume has
+};
+
 struct CommandLine {
-  std::variant<InitCommand, ServeCommand, InspectCommand, ClientCommand, ScrubCommand> command;
+  std::variant<InitCommand, ServeCommand, InspectCommand, ClientCommand, ScrubCommand,
+               BenchLatencyCommand>
+      command;
   bool json = false;
 };
 

@@ -1,4 +1,5 @@
-// How `twofold latency` looks.
+// How `twofold latency` looks, and the stages of `twofold bench latency`.
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -21,8 +22,7 @@ std::string Micros(int64_t nanos) {
 
 }  // namespace
 
-absl::Status PresentLatency(std::ostream& out, const std::string& body) {
-  TF_ASSIGN_OR_RETURN(const std::vector<StageLatency> stages, control::DecodeLatency(body));
+bool PrintLatencies(std::ostream& out, const std::vector<StageLatency>& stages) {
   Table table({{"STAGE"},
                {"SET"},
                {"COUNT", Align::kRight},
@@ -41,12 +41,19 @@ absl::Status PresentLatency(std::ostream& out, const std::string& body) {
                Micros(histogram.Percentile(99)), Micros(histogram.Percentile(99.9)),
                Micros(histogram.max())});
   }
-  if (table.empty()) {
-    out << "no requests since the daemon started\n";
-    return absl::OkStatus();
-  }
-  out << "microseconds, since the daemon started\n";
+  if (table.empty()) return false;
   table.Print(out);
+  return true;
+}
+
+absl::Status PresentLatency(std::ostream& out, const std::string& body) {
+  TF_ASSIGN_OR_RETURN(const std::vector<StageLatency> stages, control::DecodeLatency(body));
+  std::ostringstream table;
+  if (PrintLatencies(table, stages)) {
+    out << "microseconds, since the daemon started\n" << table.str();
+  } else {
+    out << "no requests since the daemon started\n";
+  }
   return absl::OkStatus();
 }
 

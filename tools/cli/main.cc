@@ -2,6 +2,7 @@
 
 #include <variant>
 
+#include "tools/cli/bench.h"
 #include "tools/cli/client_command.h"
 #include "tools/cli/command_line.h"
 #include "tools/cli/init.h"
@@ -20,6 +21,9 @@ struct Runner {
   int operator()(const InspectCommand& command) const { return RunInspect(command, console); }
   int operator()(const ClientCommand& command) const { return RunClientCommand(command, console); }
   int operator()(const ScrubCommand& command) const { return RunScrub(command, console); }
+  int operator()(const BenchLatencyCommand& command) const {
+    return RunBenchLatency(command, console);
+  }
 };
 
 }  // namespace

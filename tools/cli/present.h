@@ -36,6 +36,8 @@ absl::Status PresentStatus(std::ostream& out, const std::string& body);
 
 // latency.cc
 absl::Status PresentLatency(std::ostream& out, const std::string& body);
+// A row for each that counted anything; false where none did, and nothing was written.
+bool PrintLatencies(std::ostream& out, const std::vector<StageLatency>& stages);
 
 // "2026-11-22 10:42:07Z", to the second.
 std::string PresentTime(int64_t wall_nanos);
