@@ -14,7 +14,7 @@ import time
 
 import nbd
 
-from common import Pool, check
+from common import Pool, check, wait_until
 
 BLOCK = 4096
 BLOCKS = 4096  # 16 MiB
@@ -160,6 +160,30 @@ def rot_map(world, damage):
     pool.start()
 
 
+def rot_map_by_age(world):
+    """What an older map lacks is taken from the log; where that has gone since, the set is not believed and brought level."""
+    pool = world.pool
+    victim = world.generator.choice(("a", "b"))
+    folder = os.path.join(pool.sets[victim], "map")
+    for rounds in (1, 6):
+        pool.stop()
+        shutil.rmtree(folder + "-older", ignore_errors=True)
+        shutil.copytree(folder, folder + "-older")
+        pool.start()
+        world.history(rounds)
+        pool.stop()
+        before = pool.compare_sets()
+        older_copy(folder, world.generator)
+        pool.start()
+        world.check()
+        wait_until(lambda: pool.json("status")["state"] == "healthy", "the set with an older map to be level", seconds=120)
+        world.check()
+        pool.stop()
+        shutil.rmtree(folder + "-older")
+        check(pool.compare_sets() == before, "with an older map set %s is another" % victim)
+        pool.start()
+
+
 def rebuild_by_hand(world):
     pool = world.pool
     pool.stop()
@@ -210,6 +234,7 @@ def main():
         for number in range(ROUNDS):
             world.history(3)
             rot_map(world, damages[number % len(damages)])
+        rot_map_by_age(world)
         rebuild_by_hand(world)
         check(rot_payload(world) > 0, "no block of data was damaged: the test shows nothing")
         pool.stop()

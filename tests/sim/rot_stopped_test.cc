@@ -234,6 +234,11 @@ class RotWorld {
   // What is there now, to be put back later.
   void KeepCopy(size_t index) { older_[index] = std::make_unique<sim::SimDisk>(side(index).disk); }
 
+  const sim::SimDisk& older(size_t index) { return *older_.at(index); }
+
+  void KeepMap(size_t index) { older_maps_[index] = side(index).metadata.contents(); }
+  void PutOlderMapBack(size_t index) { side(index).metadata.Restore(older_maps_.at(index)); }
+
   // Mostly where something is.
   uint64_t SomeBlock(sim::SimDisk& disk, const std::string& path) {
     const uint64_t blocks = disk.FileSize(path) / kBlockSize;
@@ -416,6 +421,7 @@ class RotWorld {
   DepartureGroup departures_;
   std::vector<std::unique_ptr<Side>> sides_;
   std::map<size_t, std::unique_ptr<sim::SimDisk>> older_;
+  std::map<size_t, std::map<std::string, std::string>> older_maps_;
   std::optional<Membership> stored_;
   sim::SimWitness* witness_ = nullptr;
   std::unique_ptr<Pool> pool_;
@@ -496,6 +502,156 @@ TEST(RotStopped, IsHealedWithoutAWrongByte) {
 TEST(RotStopped, IsHealedWhereTheCatalogueAloneHeldTheSegment) {
   RotWorld world(740005);
   world.executor().Run(PlaySeed(&world));
+}
+
+// What an older map leads to: segments that it takes for live may hold other things now, and what
+// it has not seen may stand in segments that were freed since.
+struct OlderMaps {
+  uint64_t caught_up = 0;  // what came after it was still in the log
+  uint64_t refused = 0;
+};
+
+// `map/` of one set is a copy from before: everything is as it was, in the head and in every
+// snapshot, and stays so.
+Task<void> PutBackAnOlderMap(RotWorld* world, OlderMaps* outcomes) {
+  Prng& random = world->random();
+  co_await world->Format();
+  bool started = co_await world->Start();
+  if (!started) co_return;
+  co_await world->Change(40 + random.Uniform(200));
+  for (int round = 0; round < 3 && !::testing::Test::HasFailure(); ++round) {
+    const size_t victim = random.Uniform(2);
+    co_await world->Change(random.Uniform(40));
+    world->KeepMap(victim);
+    // From a little to several times the store's size.
+    co_await world->Change(random.OneIn(2) ? random.Uniform(60) : 300 + random.Uniform(1500));
+    if (random.OneIn(2)) {
+      co_await world->Crash();
+    } else {
+      co_await world->Stop();
+    }
+    world->PutOlderMapBack(victim);
+    world->ForgetRefused();
+    started = co_await world->Start();
+    if (!started) co_return;
+    SCOPED_TRACE(world->refused().ToString());
+    ++(world->refused().ok() ? outcomes->caught_up : outcomes->refused);
+    co_await world->ReadAll();
+    co_await world->Change(30);
+    co_await world->WaitUntilHealthy();
+    co_await world->ScrubBoth(/*clean=*/false);
+    co_await world->ReadAll();
+    co_await world->Stop();
+    if (::testing::Test::HasFailure()) co_return;
+    co_await world->Inspect();
+    world->ForgetRefused();
+    started = co_await world->Start();
+    if (!started) co_return;
+    EXPECT_TRUE(world->refused().ok()) << world->refused();
+    co_await world->ReadAll();
+  }
+  co_await world->Stop();
+}
+
+TEST(RotStopped, AnOlderMapIsCaughtUpOrNotBelieved) {
+  const uint64_t first = sim::FromEnvironment("TWOFOLD_SEED", 1);
+  const uint64_t count = sim::FromEnvironment("TWOFOLD_SEEDS", 15);
+  OlderMaps outcomes;
+  for (uint64_t seed = first; seed < first + count && !HasFailure(); ++seed) {
+    SCOPED_TRACE(absl::StrCat("seed ", seed));
+    RotWorld world(seed);
+    world.executor().Run(PutBackAnOlderMap(&world, &outcomes));
+  }
+  if (count >= 10) {
+    EXPECT_GT(outcomes.caught_up, 0u) << "no older map was of use";
+    EXPECT_GT(outcomes.refused, 0u) << "the log had always kept all that an older map lacked";
+  }
+}
+
+// ---- The superblock, kind by kind. One whole slot is enough. ----
+
+enum class SuperblockDamage {
+  kFlipInTheFirst,
+  kFlipInTheSecond,
+  kZeroTheFirst,
+  kZeroTheSecond,
+  kSwapSlots,
+  kCutOff,
+  kLonger,
+  kOlderCopy,
+  // From here on nothing of it is left.
+  kFlipInBoth,
+  kZeroBoth,
+  kEmpty,
+  kLost,
+  kEnd,
+};
+
+void DamageSuperblock(RotWorld* world, SuperblockDamage damage) {
+  sim::SimDisk& disk = world->side(0).disk;
+  const std::string path = kSuperblockPath;
+  using enum SuperblockDamage;
+  if (damage == kFlipInTheFirst || damage == kFlipInBoth) disk.FlipBit(path, 100, 2);
+  if (damage == kFlipInTheSecond || damage == kFlipInBoth) disk.FlipBit(path, kBlockSize + 100, 2);
+  if (damage == kZeroTheFirst || damage == kZeroBoth) disk.ZeroBlock(path, 0);
+  if (damage == kZeroTheSecond || damage == kZeroBoth) disk.ZeroBlock(path, 1);
+  if (damage == kSwapSlots) {
+    const std::vector<std::byte> first = disk.Peek(path, 0, kBlockSize);
+    disk.CopyBlock(path, 1, path, 0);
+    disk.Overwrite(path, kBlockSize, first);
+  }
+  if (damage == kCutOff) disk.SetLength(path, kBlockSize);
+  if (damage == kLonger) disk.SetLength(path, 5 * kBlockSize);
+  if (damage == kOlderCopy) disk.CopyFile(world->older(0), path);
+  if (damage == kEmpty) disk.SetLength(path, 0);
+  if (damage == kLost) disk.Lose(path);
+}
+
+Task<void> RotTheSuperblock(RotWorld* world, SuperblockDamage damage) {
+  co_await world->Format();
+  bool started = co_await world->Start();
+  if (!started) co_return;
+  co_await world->Change(60);
+  world->KeepCopy(0);
+  co_await world->Change(60);
+  co_await world->Stop();
+  // The copy is older by an incarnation.
+  started = co_await world->Start();
+  if (!started) co_return;
+  co_await world->Change(20);
+  co_await world->Stop();
+  DamageSuperblock(world, damage);
+  world->ForgetRefused();
+  started = co_await world->Start();
+  if (!started) co_return;
+  co_await world->ReadAll();
+  co_await world->Change(20);
+  if (damage >= SuperblockDamage::kFlipInBoth) {
+    // Nobody knows what else of this set to believe: it is replaced, or repaired by a person.
+    EXPECT_FALSE(world->refused().ok());
+    EXPECT_EQ(world->pool().Info().state, "degraded");
+    co_await world->ReadAll();
+    co_await world->Stop();
+    co_return;
+  }
+  EXPECT_TRUE(world->refused().ok()) << world->refused();
+  co_await world->WaitUntilHealthy();
+  co_await world->ScrubBoth(/*clean=*/false);
+  co_await world->Stop();
+  co_await world->Inspect();
+  started = co_await world->Start();
+  if (!started) co_return;
+  EXPECT_EQ(world->Found(), 0u) << "damage that was healed is there again";
+  co_await world->ReadAll();
+  co_await world->Stop();
+}
+
+TEST(RotStopped, ASuperblockIsHealedFromOneSlotAndRefusedWithoutAny) {
+  for (int damage = 0; damage < static_cast<int>(SuperblockDamage::kEnd); ++damage) {
+    SCOPED_TRACE(absl::StrCat("damage ", damage));
+    RotWorld world(3);
+    world.executor().Run(RotTheSuperblock(&world, static_cast<SuperblockDamage>(damage)));
+  }
 }
 
 // The file with the end of the log is gone, blank, cut off, or without a header: what it held was

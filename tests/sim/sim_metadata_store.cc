@@ -197,6 +197,11 @@ void SimMetadataDisk::Lose() {
   undo_.clear();
 }
 
+void SimMetadataDisk::Restore(std::map<std::string, std::string> contents) {
+  Lose();
+  contents_ = std::move(contents);
+}
+
 void SimMetadataDisk::Damage(const std::string& key) {
   TF_CHECK(contents_.contains(key));
   damaged_.insert(key);

@@ -49,6 +49,9 @@ class SimMetadataDisk {
   // Everything that is stored is gone, as if somebody had removed its directory. None may be open.
   void Lose();
 
+  // It is what it once was, as from an old copy of its directory. None may be open.
+  void Restore(std::map<std::string, std::string> contents);
+
   // Faults, which stay until they happen or are healed.
   void Damage(const std::string& key);
   void FailNextCommit(absl::Status error);  // and every later one, until the next Open
