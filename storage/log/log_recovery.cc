@@ -26,14 +26,6 @@ absl::Status LostEnd(std::string what) {
   return status;
 }
 
-// Nothing but cut records and empty batches without news: what opening a store leaves.
-bool IsBare(const LoggedBatch& batch) {
-  return batch.commits.empty() &&
-         std::all_of(batch.items.begin(), batch.items.end(), [](const LoggedBatch::Item& item) {
-           return item.entry.kind == EntryKind::kCut;
-         });
-}
-
 std::string Describe(const LogPosition& place) {
   return absl::StrCat("batch ", place.batch.value(), " at block ", place.block, " of segment ",
                       place.segment.value());
@@ -55,6 +47,7 @@ Task<absl::StatusOr<SegmentLog::Replayed>> LogRecovery::Replay(LogPosition from,
   pending_.clear();
   bare_.clear();
   heads_.clear();
+  marks_.clear();
   reader_.reset();
 
   absl::Status status = co_await SyncFrom(from.segment);
@@ -283,11 +276,30 @@ Task<absl::Status> LogRecovery::DeliverTail() {
   co_return absl::OkStatus();
 }
 
+// Cut records and the like, empty batches, and commit marks without news: what opening a store
+// leaves. A checkpoint that lies behind a batch counts on it: its numbers are not given again.
+bool LogRecovery::IsBare(const LoggedBatch& batch) {
+  if (batch.start.batch <= known_.durable) return false;
+  const auto is_known = [this](const CommitMark& mark) {
+    const auto found = marks_.find(mark.volume);
+    return found != marks_.end() && mark.position <= found->second;
+  };
+  if (!std::all_of(batch.commits.begin(), batch.commits.end(), is_known)) return false;
+  return std::all_of(batch.items.begin(), batch.items.end(), [this](const LoggedBatch::Item& item) {
+    return item.entry.kind == EntryKind::kCut ||
+           (known_.goes_without_saying && known_.goes_without_saying(item.entry));
+  });
+}
+
 // Passes the batch on; segments that begin bare wait until something else follows.
 absl::Status LogRecovery::Deliver(DecodedBatch batch) {
   replayed_.last_incarnation = std::max(replayed_.last_incarnation, batch.batch.incarnation);
   const bool begins_segment = batch.batch.start.block == 1;
-  if (IsBare(batch.batch) && (begins_segment || !bare_.empty())) {
+  const bool is_bare = (begins_segment || !bare_.empty()) && IsBare(batch.batch);
+  for (const CommitMark& mark : batch.batch.commits) {
+    marks_[mark.volume] = std::max(marks_[mark.volume], mark.position);
+  }
+  if (is_bare) {
     bare_.push_back(std::move(batch));
     return absl::OkStatus();
   }
@@ -322,6 +334,9 @@ Task<absl::Status> LogRecovery::SettleBareTail() {
     LoggedBatch& batch = bare_[i].batch;
     if (i >= keep) {
       heads.push_back(batch.start);
+      for (const LoggedBatch::Item& item : batch.items) {
+        replayed_.cut_off_own = replayed_.cut_off_own || item.entry.kind != EntryKind::kCut;
+      }
       continue;
     }
     batch.durable = true;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <vector>
@@ -62,6 +63,7 @@ class LogRecovery {
   absl::Status CheckNoSegmentIsMissing(const LogPosition& place, const Beyond& beyond) const;
   absl::Status GiveUpEnd(const absl::Status& missing);
 
+  bool IsBare(const LoggedBatch& batch);
   absl::Status Deliver(DecodedBatch batch);
   absl::Status DeliverDurable(BatchNumber known_durable);
   Task<absl::Status> DeliverTail();
@@ -75,9 +77,10 @@ class LogRecovery {
   SegmentLog::Replayed replayed_;
   std::set<SegmentNumber> passed_;
   std::unique_ptr<SegmentReader> reader_;
-  std::deque<DecodedBatch> pending_;  // read, not known to be durable
-  std::deque<DecodedBatch> bare_;     // passed on only when something follows
-  std::vector<LogPosition> heads_;    // to destroy, in the order of the log
+  std::deque<DecodedBatch> pending_;    // read, not known to be durable
+  std::deque<DecodedBatch> bare_;       // passed on only when something follows
+  std::vector<LogPosition> heads_;      // to destroy, in the order of the log
+  std::map<VolumeId, Position> marks_;  // commit marks up to where it was read
 };
 
 }  // namespace twofold

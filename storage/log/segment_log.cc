@@ -15,8 +15,18 @@
 #include "storage/log/segment_check.h"
 #include "storage/log/segment_files.h"
 #include "storage/log/segment_reader.h"
+#include "storage/runtime/sync.h"
 
 namespace twofold {
+namespace {
+
+Task<absl::Status> AppendTo(LogWriter* writer, const LogEntry* entry) {
+  const absl::StatusOr<LogAddress> logged =
+      co_await writer->Append(*entry, {}, Durability::kDurable);
+  co_return logged.status();
+}
+
+}  // namespace
 
 class SegmentLog::Impl {
  public:
@@ -66,7 +76,8 @@ Task<absl::StatusOr<SegmentLog::Replayed>> SegmentLog::Replay(
 }
 
 Task<absl::Status> SegmentLog::StartAppending(Replayed replayed, Incarnation incarnation,
-                                              std::vector<SegmentNumber> in_use) {
+                                              std::vector<SegmentNumber> in_use,
+                                              std::vector<LogEntry> say) {
   TF_CHECK(impl_->recovery != nullptr) << "StartAppending twice";
   if (incarnation <= replayed.last_incarnation) {
     co_return absl::FailedPreconditionError(
@@ -91,8 +102,14 @@ Task<absl::Status> SegmentLog::StartAppending(Replayed replayed, Incarnation inc
   LogEntry cut;
   cut.kind = EntryKind::kCut;
   cut.body = EncodeCut({replayed.cut, replayed.last_incarnation});
-  absl::StatusOr<LogAddress> logged = co_await impl_->writer.Append(cut, {}, Durability::kDurable);
-  co_return logged.status();
+  // All are in the queue before the writer takes from it: one batch (a few small entries).
+  std::vector<Task<absl::Status>> appends;
+  appends.push_back(AppendTo(&impl_->writer, &cut));
+  for (const LogEntry& entry : say) appends.push_back(AppendTo(&impl_->writer, &entry));
+  const std::vector<absl::Status> statuses = co_await WhenAll(std::move(appends));
+  TF_CO_RETURN_IF_ERROR(FirstError(statuses));
+  TF_CHECK_EQ(impl_->writer.counters().batches, 1u);
+  co_return absl::OkStatus();
 }
 
 Task<absl::StatusOr<LogAddress>> SegmentLog::Append(const LogEntry& entry,

@@ -72,6 +72,11 @@ class SegmentLog {
     // The segment that the newest open began with; 0: not known, an open was under way.
     SegmentNumber opened;
     BatchNumber durable;  // all up to this one were durable
+    // Says of an entry whether it is the store's own and goes without saying: whoever opens the
+    // store says it again with the cut, or has it elsewhere. Asked in log order, of what begins a
+    // segment that nobody knows to hold anything else. Segments at the end of the log that hold
+    // nothing but such entries are cut off. Cut records are; empty: nothing else is.
+    std::function<bool(const LogEntry&)> goes_without_saying;
     // Damage there does not keep the log from opening: it ends before it, and what comes behind is
     // given up. For a store that nobody counts on any more.
     bool give_up_end = false;
@@ -92,6 +97,7 @@ class SegmentLog {
     // by a checkpoint that it makes before it starts appending.
     LogPosition needed_from;
     bool gave_up_end = false;  // as Known allows
+    bool cut_off_own = false;  // entries that go without saying, beside cut records
   };
   Task<absl::StatusOr<Replayed>> Replay(LogPosition from,
                                         std::function<absl::Status(const LoggedBatch&)> on_batch,
@@ -105,11 +111,17 @@ class SegmentLog {
 
   // Ends recovery (R11): durably overwrites the head of every batch found beyond the cut, declares
   // every slot that `in_use` does not name free, opens a new segment and logs the kCut record as
-  // its first with `incarnation`. Segments that the replay has passed from `needed_from` on stay in
-  // use, named or not; what is named and has no file is damage that somebody heals. From here on
-  // Append works; Stop is needed, also after an error. kResourceExhausted: no segment is free.
+  // its first with `incarnation`, and `say` in the same batch: what was cut off and must be said
+  // again (its batch is there as a whole, or not at all). Segments that the replay has passed from
+  // `needed_from` on stay in use, named or not; what is named and has no file is damage that
+  // somebody heals. From here on Append works; Stop is needed, also after an error.
+  // kResourceExhausted: no segment is free.
   Task<absl::Status> StartAppending(Replayed replayed, Incarnation incarnation,
-                                    std::vector<SegmentNumber> in_use);
+                                    std::vector<SegmentNumber> in_use, std::vector<LogEntry> say);
+  Task<absl::Status> StartAppending(Replayed replayed, Incarnation incarnation,
+                                    std::vector<SegmentNumber> in_use) {
+    return StartAppending(std::move(replayed), incarnation, std::move(in_use), {});
+  }
 
   // Adds the entry to the open batch, in the order of the calls (before the first suspension).
   // Returns where the payload lies when the batch is written with at least `durability` and every

@@ -193,6 +193,7 @@ Task<void> Store::BackgroundLoop() {
   while (!stopping_ && failed_.ok()) {
     co_await work_.Wait();
     work_.Reset();
+    if (waits_for_tail()) continue;
     absl::Status status;
     while (!stopping_ && failed_.ok() && status.ok() && map_->reclaim_jobs() > 0) {
       const bool ready = map_->has_reclaim_work();

@@ -101,6 +101,7 @@ Task<absl::StatusOr<bool>> Store::CleanRound() {
 }
 
 bool Store::CleaningDue() const {
+  if (waits_for_tail()) return false;
   const uint64_t starts_at = CleaningStartsAtBlocks();
   return Headroom() < (cleaning_up_ ? 2 * starts_at : starts_at);
 }

@@ -99,13 +99,19 @@ Task<absl::Status> Store::Recover() {
   // segments gets back what the last open took (see Room).
   const bool short_of_segments = log_->free_segments() * log_->usable_blocks_per_segment() <=
                                  Room::KeptBlocks(Space(), RoomFor::kWrite);
-  if (last_checkpoint_.number == 0 || short_of_segments) {
+  // What the log's end holds uncommitted keeps all behind it from being freed, whatever that is: as
+  // soon as attaching has settled it the checkpoint follows, and until then there is none.
+  //
+  // However often it crashes meanwhile, it can be opened again. Until its checkpoint is committed
+  // the new segment, and what follows it, holds nothing but records of the store's own, and is cut
+  // off by the next open, which takes its place (TakeOwnState). With entries pending that is so
+  // until they are settled, which the log says: then it is as below. With nothing pending the
+  // checkpoint frees the segment of the open before, if that holds nothing else: the two that are
+  // kept for opening suffice (Room).
+  short_behind_tail_ = short_of_segments && streams_.pending_entries() > 0;
+  if (last_checkpoint_.number == 0 || (short_of_segments && !waits_for_tail())) {
     status = co_await Checkpoint();
     TF_CO_RETURN_IF_ERROR(status);
-    // What the log's end holds uncommitted keeps all behind it from being freed, whatever that is.
-    // As soon as attaching has settled it there is another checkpoint, without which each crash
-    // would cost a segment more until the store could not be opened.
-    short_behind_tail_ = short_of_segments && streams_.pending_entries() > 0;
   }
   scope_.Spawn(BackgroundLoop());
   scope_.Spawn(CleanLoop());
@@ -219,6 +225,9 @@ Task<absl::Status> Store::ReplayLog() {
     known.durable = BatchNumber(last_checkpoint_.moved_before.value() - 1);
   }
   known.give_up_end = options_.give_up_end_of_pool == superblock_.pool_id;
+  if (last_checkpoint_.number > 0) {
+    known.goes_without_saying = [this](const LogEntry& entry) { return TakeOwnState(entry); };
+  }
   const auto take = [this](const LoggedBatch& batch) { return TakeReplayed(batch); };
   absl::StatusOr<SegmentLog::Replayed> replayed =
       co_await log_->Replay(last_checkpoint_.replay_from, take, known);
@@ -238,7 +247,55 @@ Task<absl::Status> Store::ReplayLog() {
   if (options_.read_only) co_return absl::OkStatus();
 
   ForgetSegmentsBeyond(replayed->cut.segment);
+  if (replayed->cut_off_own) {
+    status = co_await KeepOwnState();
+    TF_CO_RETURN_IF_ERROR(status);
+  }
   co_return co_await StartAppending(*std::move(replayed));
+}
+
+// What the end of the log says of the store's own. Where segments hold nothing else, as lives that
+// crashed while they opened leave them, the log is cut before them, so that such a life costs no
+// segment: catalogues there are of no checkpoint, and can be made again; how the store was attached
+// goes into the checkpoint before it is destroyed (KeepOwnState), and into the log again with the
+// cut. What is noted here of a batch that stays is noted again with it.
+bool Store::TakeOwnState(const LogEntry& entry) {
+  switch (entry.kind) {
+    case EntryKind::kCatalogue:
+      return true;
+    case EntryKind::kSeal: {
+      const absl::StatusOr<Generation> generation = DecodeSeal(entry.body);
+      if (!generation.ok()) return false;
+      attach_.sealed = std::max(attach_.sealed, *generation);
+      fence_ = std::max(fence_, *generation);
+      return true;
+    }
+    case EntryKind::kMembership: {
+      absl::StatusOr<AttachState> state = DecodeMembership(entry.body);
+      if (!state.ok()) return false;
+      const Generation sealed = std::max(attach_.sealed, state->sealed);
+      if (state->membership_version >= attach_.membership_version) attach_ = *std::move(state);
+      attach_.sealed = sealed;
+      return true;
+    }
+    default:
+      return false;
+  }
+}
+
+// The last checkpoint once more, with how the store was attached since (R20, R21). A crash before
+// it leaves the log as it was; one after it leaves the log, or what the next open destroyed of it,
+// to an open that knows it from here.
+Task<absl::Status> Store::KeepOwnState() {
+  if (attach_ == last_checkpoint_.attach) co_return absl::OkStatus();
+  CheckpointRecord record = last_checkpoint_;
+  record.attach = attach_;
+  MetadataBatch batch;
+  batch.push_back({MetadataWrite::Kind::kPut, MetaKey(kCheckpointName), EncodeCheckpoint(record)});
+  const absl::Status status = co_await parts_.metadata->Commit(std::move(batch));
+  TF_CO_RETURN_IF_ERROR(status);
+  last_checkpoint_ = std::move(record);
+  co_return absl::OkStatus();
 }
 
 // The next incarnation is durable before anything that carries it is written (R11), and is higher
@@ -261,8 +318,15 @@ Task<absl::Status> Store::StartAppending(SegmentLog::Replayed replayed) {
   superblock_ = *std::move(superblock);
 
   const bool gave_up_end = replayed.gave_up_end;
-  absl::Status status =
-      co_await log_->StartAppending(std::move(replayed), superblock_.incarnation, SegmentsInUse());
+  std::vector<LogEntry> say;
+  if (replayed.cut_off_own) {
+    LogEntry& membership = say.emplace_back();
+    membership.kind = EntryKind::kMembership;
+    membership.position.generation = fence_;
+    membership.body = EncodeMembership(attach_);
+  }
+  absl::Status status = co_await log_->StartAppending(std::move(replayed), superblock_.incarnation,
+                                                      SegmentsInUse(), std::move(say));
   TF_CO_RETURN_IF_ERROR(status);
   appending_ = true;
 

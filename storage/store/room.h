@@ -44,10 +44,10 @@ class Room {
   uint64_t promised_blocks() const { return worst_case_(payload_blocks_, entries_); }
 
   // Blocks that are never promised to `use`. Each open takes a new segment (R11) and loses what
-  // was left of the one before; the checkpoint that follows gives that one back where it holds
-  // nothing but own records. So what was promised to a write or a record before a crash fits the
-  // room for levelling after it, and a full store can be opened again and again, also when it
-  // crashes twice before such a checkpoint (docs/decisions/0003). The cleaner has a segment that is
+  // was left of the one before. One with nothing but own records is given back, by the checkpoint
+  // that follows or the next open. So what was promised to a write or a record before a crash fits
+  // the room for levelling after it, and a full store can be opened again and again, wherever it
+  // crashes (docs/decisions/0003). The cleaner has a segment that is
   // only its own, so that it can always gain one where there is dead space, and leaves alone what
   // levelling may need after a crash (docs/decisions/0012). Deletes may go into that
   // segment: they take next to nothing of it, and neither trims nor snapshots can use it up.

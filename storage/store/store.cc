@@ -381,7 +381,8 @@ Task<void> Store::Stop() {
   apply_due_.Set();
   co_await scope_.Join();
   if (map_ != nullptr) ApplyAllCommitted();  // Opening may have failed before there was one.
-  if (map_ != nullptr && log_ != nullptr && appending_ && failed_.ok()) {
+  // A pool that can't attach its sets may be started and stopped without end.
+  if (map_ != nullptr && log_ != nullptr && appending_ && failed_.ok() && !waits_for_tail()) {
     absl::Status status = co_await Checkpoint();
     if (!status.ok()) TF_LOG(WARNING) << place_ << ": no checkpoint at the end: " << status;
   }

@@ -276,6 +276,8 @@ class Store {
   Task<absl::Status> StartAppending(SegmentLog::Replayed replayed);
   absl::Status ReconcileSegments(const std::vector<SegmentNumber>& present);
   absl::Status TakeReplayed(const LoggedBatch& batch);
+  bool TakeOwnState(const LogEntry& entry);
+  Task<absl::Status> KeepOwnState();
   void ForgetSegmentsBeyond(SegmentNumber last);
   std::vector<SegmentNumber> SegmentsInUse() const;
 
@@ -296,6 +298,9 @@ class Store {
   // `status`: of a look into the map. map_damage.cc
   Task<void> NoteMapDamage(absl::Status status);
   Task<void> FailCheckpoint(absl::Status status);
+  // Short of segments, and behind entries that attaching has yet to settle nothing can be freed: a
+  // checkpoint would only make what is logged since count.
+  bool waits_for_tail() const { return short_behind_tail_ && streams_.pending_entries() > 0; }
   static uint64_t BlocksOf(const LoggedBatch& batch);
   Room::Space Space() const;
 

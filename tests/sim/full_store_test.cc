@@ -1,6 +1,8 @@
 // A store that is full of what snapshots retain, and is killed again and again while clients trim
 // and snapshots are taken until it refuses them: deleting works in each of its lives, and once
-// enough is deleted it takes writes again (M22, R6, docs/decisions/0017).
+// enough is deleted it takes writes again (M22, R6, docs/decisions/0017). It is killed within
+// opening, attaching and cleaning too, as often as anybody likes, with or without an end of its log
+// that nobody has committed: it opens (docs/decisions/0003), and shows what was acknowledged.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -14,6 +16,7 @@
 #include "storage/io/aligned_bytes.h"
 #include "storage/map/catalogue_codec.h"
 #include "storage/runtime/executor.h"
+#include "storage/runtime/task_scope.h"
 #include "storage/store/store.h"
 #include "tests/sim/sim_disk.h"
 #include "tests/sim/sim_metadata_store.h"
@@ -43,35 +46,125 @@ class FullStore {
   }
   uint64_t refused_trims() const { return refused_trims_; }
 
+  // Full, and then killed `crashes` times in a row before it has served anybody; `stops`: or opened
+  // and stopped.
+  void RunCutShort(int lives, int crashes, bool stops) {
+    for (int life = 0; life < lives && !::testing::Test::HasFailure(); ++life) {
+      executor_.Run(Fill(/*leave_pending=*/random_.OneIn(2)));
+      for (int i = 0; i < crashes && !::testing::Test::HasFailure(); ++i) {
+        executor_.Run(stops && random_.OneIn(2) ? OpenAndStop() : CutOpening());
+      }
+    }
+    if (!::testing::Test::HasFailure()) executor_.Run(Live(/*crashes=*/false));
+  }
+  struct Probes {
+    uint64_t cut_openings = 0;    // before it was open
+    uint64_t cut_attaches = 0;    // open, sealed, and no more
+    uint64_t cut_afterwards = 0;  // with the cleaner and reclaim at work
+  };
+  const Probes& probes() const { return probes_; }
+
  private:
   Task<void> Format() {
     const absl::Status status = co_await sim::FormatStoreOn(&poller_, &disk_, sim::StoreShape());
     EXPECT_TRUE(status.ok()) << status;
   }
 
-  Task<void> Live(bool crashes) {
+  Task<void> Open() {
+    const int64_t began = poller_.Now();
     auto store = co_await sim::OpenStoreOn(&poller_, &disk_, &metadata_, StoreOptions());
     EXPECT_TRUE(store.ok()) << store.status();
-    if (!store.ok()) co_return;
-    store_ = *std::move(store);
-    co_await Attach();
-    if (crashes) {
-      co_await FillUp();
-      if (!::testing::Test::HasFailure()) co_await DeleteOne();
-      disk_.Crash(random_.OneIn(2) ? sim::CrashKind::kPower : sim::CrashKind::kProcess, random_);
-      metadata_.Crash();
-    } else {
-      co_await EmptyAndWrite();
-    }
+    if (store.ok()) store_ = *std::move(store);
+    opening_takes_ = poller_.Now() - began;
+  }
+
+  void Crash() {
+    disk_.Crash(random_.OneIn(2) ? sim::CrashKind::kPower : sim::CrashKind::kProcess, random_);
+    metadata_.Crash();
+  }
+
+  Task<void> Close() {
     co_await store_->Stop();
     store_.reset();
   }
 
-  // As a pool with this one replica. All that was sent was acknowledged, and is there.
-  Task<void> Attach() {
+  Task<void> Live(bool crashes) {
+    co_await Open();
+    if (store_ == nullptr) co_return;
+    co_await Attach();
+    co_await CheckContent();
+    if (crashes) {
+      co_await FillUp();
+      if (!::testing::Test::HasFailure()) co_await DeleteOne();
+      Crash();
+    } else {
+      co_await EmptyAndWrite();
+      co_await CheckContent();
+    }
+    co_await Close();
+  }
+
+  // `leave_pending`: the last entries are logged, and nobody says that they are committed.
+  Task<void> Fill(bool leave_pending) {
+    co_await Open();
+    if (store_ == nullptr) co_return;
+    co_await Attach();
+    co_await CheckContent();
+    if (snapshots_.size() > 10) co_await DeleteOne();
+    co_await FillUp();
+    if (leave_pending && !::testing::Test::HasFailure()) {
+      commits_ = false;
+      if (snapshots_.size() > 2) co_await DeleteOne();
+      commits_ = true;
+    }
+    Crash();
+    co_await Close();
+  }
+
+  // The process dies at some moment between the beginning of opening and a little after it has
+  // attached, with what goes on in the background meanwhile.
+  Task<void> CutOpening() {
+    crashed_ = false;
+    TaskScope scope;
+    scope.Spawn(CrashAfter(
+        static_cast<int64_t>(random_.Uniform(static_cast<uint64_t>(2 * opening_takes_)))));
+    auto store = co_await sim::OpenStoreOn(&poller_, &disk_, &metadata_, StoreOptions());
+    EXPECT_TRUE(store.ok() || crashed_) << store.status();
+    if (!store.ok()) {
+      ++probes_.cut_openings;
+      co_await scope.Join();
+      co_return;
+    }
+    store_ = *std::move(store);
     generation_ = generation_.Next();
     const absl::Status sealed = co_await store_->Seal(generation_);
-    EXPECT_TRUE(sealed.ok()) << sealed;
+    EXPECT_TRUE(sealed.ok() || crashed_) << sealed;
+    const bool attaches = sealed.ok() && random_.OneIn(2);
+    if (attaches) CommitAll();
+    if (!crashed_) ++(attaches ? probes_.cut_afterwards : probes_.cut_attaches);
+    co_await scope.Join();
+    co_await Close();
+  }
+
+  // A daemon that finds no way to attach ends, and is started again.
+  Task<void> OpenAndStop() {
+    co_await Open();
+    if (store_ == nullptr) co_return;
+    if (random_.OneIn(2)) {
+      generation_ = generation_.Next();
+      const absl::Status sealed = co_await store_->Seal(generation_);
+      EXPECT_TRUE(sealed.ok()) << sealed;
+    }
+    co_await Close();
+  }
+
+  Task<void> CrashAfter(int64_t delay_ns) {
+    co_await poller_.Delay(delay_ns);
+    crashed_ = true;
+    Crash();
+  }
+
+  void CommitAll() {
     for (VolumeId volume : {kCatalogueVolume, kVolume}) {
       const auto stream = store_->streams().streams().find(volume);
       if (stream == store_->streams().streams().end()) continue;
@@ -80,6 +173,32 @@ class FullStore {
                                : stream->second.pending.back().entry.position;
       store_->Commit(volume, end);
     }
+  }
+
+  Task<void> CheckContent() {
+    if (seq_ == 0) co_return;
+    constexpr uint64_t kStep = 256;
+    AlignedBytes bytes(kStep * kBlockSize);
+    for (uint64_t first = 0; first < kBlocks; first += kStep) {
+      const BlockRange range{BlockIndex(first), BlockCount(kStep)};
+      const auto extents = co_await store_->Read(kTimeline, kLastPosition, range, bytes.span());
+      EXPECT_TRUE(extents.ok()) << extents.status();
+      if (!extents.ok()) co_return;
+      for (uint64_t i = 0; i < kStep; ++i) {
+        uint64_t value = 0;
+        std::memcpy(&value, bytes.data() + i * kBlockSize, sizeof(value));
+        EXPECT_EQ(value, content_[first + i]) << "block " << first + i;
+        if (::testing::Test::HasFailure()) co_return;
+      }
+    }
+  }
+
+  // As a pool with this one replica. All that was sent was acknowledged, and is there.
+  Task<void> Attach() {
+    generation_ = generation_.Next();
+    const absl::Status sealed = co_await store_->Seal(generation_);
+    EXPECT_TRUE(sealed.ok()) << sealed;
+    CommitAll();
     if (seq_ > 0) co_return;
     VolumeCreateBody body;
     body.id = kVolume;
@@ -101,7 +220,7 @@ class FullStore {
     TF_CO_RETURN_IF_ERROR(status);
     status = co_await store_->Append(generation_, entry, payload, Durability::kDurable);
     EXPECT_TRUE(status.ok()) << status;
-    store_->Commit(entry.volume, entry.position);
+    if (commits_) store_->Commit(entry.volume, entry.position);
     co_return status;
   }
 
@@ -118,12 +237,18 @@ class FullStore {
     if (kind == EntryKind::kWrite) {
       for (uint64_t i = 0; i < range.count.value(); ++i) {
         const auto block = payload.span().subspan(i * kBlockSize, kBlockSize);
-        std::memcpy(block.data(), &seq_, sizeof(seq_));
+        const uint64_t value = seq_ + 1;
+        std::memcpy(block.data(), &value, sizeof(value));
         entry.block_crcs.push_back(Crc32c(block));
       }
     }
     const absl::Status status = co_await SendEntry(entry, payload.span(), use);
-    if (status.ok()) ++seq_;
+    if (status.ok()) {
+      ++seq_;
+      for (uint64_t i = 0; i < range.count.value(); ++i) {
+        content_[range.first.value() + i] = kind == EntryKind::kWrite ? seq_ : 0;
+      }
+    }
     EXPECT_TRUE(status.ok() || absl::IsResourceExhausted(status)) << status;
     co_return status;
   }
@@ -198,6 +323,11 @@ class FullStore {
   uint64_t last_snapshot_ = 0;
   uint64_t refused_trims_ = 0;
   std::vector<SnapshotId> snapshots_;
+  std::vector<uint64_t> content_ = std::vector<uint64_t>(kBlocks, 0);  // 0: zeros
+  bool commits_ = true;
+  bool crashed_ = false;
+  int64_t opening_takes_ = 0;
+  Probes probes_;
 };
 
 TEST(FullStore, DeletesInEachLifeAndTakesWritesAgainM22) {
@@ -211,6 +341,29 @@ TEST(FullStore, DeletesInEachLifeAndTakesWritesAgainM22) {
     EXPECT_GE(store.refused_trims(), 6u);
   }
 }
+
+// A dozen lives in a row, each cut short, three times over.
+void RunCutShort(bool stops) {
+  SetLogLevel(LogLevel::kError);
+  const uint64_t first = sim::FromEnvironment("TWOFOLD_SEED", 1);
+  const uint64_t count = sim::FromEnvironment("TWOFOLD_SEEDS", 1);
+  FullStore::Probes probes;
+  for (uint64_t seed = first; seed < first + count && !::testing::Test::HasFailure(); ++seed) {
+    SCOPED_TRACE(absl::StrCat("TWOFOLD_SEED=", seed, " TWOFOLD_SEEDS=1"));
+    FullStore store(seed);
+    store.RunCutShort(/*lives=*/3, /*crashes=*/12, stops);
+    probes.cut_openings += store.probes().cut_openings;
+    probes.cut_attaches += store.probes().cut_attaches;
+    probes.cut_afterwards += store.probes().cut_afterwards;
+  }
+  EXPECT_GT(probes.cut_openings, 0u);
+  EXPECT_GT(probes.cut_attaches, 0u);
+  EXPECT_GT(probes.cut_afterwards, 0u);
+}
+
+TEST(FullStore, OpensHoweverOftenItWasKilledBeforeItServedM22) { RunCutShort(/*stops=*/false); }
+
+TEST(FullStore, OpensHoweverOftenItWasStoppedBeforeItServedM22) { RunCutShort(/*stops=*/true); }
 
 }  // namespace
 }  // namespace twofold
