@@ -114,7 +114,7 @@ class StoreDriver {
   Task<void> Write(uint64_t first, uint64_t count) {
     first %= kBlocks;
     count = 1 + count % std::min<uint64_t>(kBlocks - first, 24);
-    const bool room = co_await Reserve(BlockCount(count), 1, RoomFor::kWrite);
+    const bool room = co_await Reserve(BlockCount(count), 1, EntryKind::kWrite);
     if (!room) co_return;
     Sent& sent = NextEntry(kVolume, EntryKind::kWrite);
     sent.entry.range = {BlockIndex(first), BlockCount(count)};
@@ -132,7 +132,7 @@ class StoreDriver {
   Task<void> Zero(uint64_t first, uint64_t count) {
     first %= kBlocks;
     count = 1 + count % (kBlocks - first);
-    const bool room = co_await Reserve(BlockCount(0), 1, RoomFor::kRecord);
+    const bool room = co_await Reserve(BlockCount(0), 1, EntryKind::kZero);
     if (!room) co_return;
     Sent& sent = NextEntry(kVolume, EntryKind::kZero);
     sent.entry.range = {BlockIndex(first), BlockCount(count)};
@@ -140,14 +140,14 @@ class StoreDriver {
   }
 
   Task<void> Snapshot() {
-    const bool room = co_await Reserve(BlockCount(0), 1, RoomFor::kRecord);
+    const bool room = co_await Reserve(BlockCount(0), 1, EntryKind::kSnapshot);
     if (!room) co_return;
     StartSnapshot();
   }
 
   Task<void> DeleteSnapshot(uint64_t which) {
     if (model_.snapshots.empty()) co_return;
-    const bool room = co_await Reserve(BlockCount(0), 1, RoomFor::kRecord);
+    const bool room = co_await Reserve(BlockCount(0), 1, EntryKind::kSnapshotDelete);
     if (!room) co_return;
     Sent& sent = NextEntry(kVolume, EntryKind::kSnapshotDelete);
     sent.entry.body = EncodeSnapshotDelete({SnapshotId(Choose(which)->first)});
@@ -157,7 +157,7 @@ class StoreDriver {
   // `keep`: what is left stays as a snapshot, as the pool does it.
   Task<void> Rollback(uint64_t which, bool keep) {
     if (model_.snapshots.empty()) co_return;
-    const bool room = co_await Reserve(BlockCount(0), keep ? 2 : 1, RoomFor::kRecord);
+    const bool room = co_await Reserve(BlockCount(0), keep ? 2 : 1, EntryKind::kTimelineStart);
     if (!room) co_return;
     const Model::Snapshot target = Choose(which)->second;
     if (keep) StartSnapshot();
@@ -274,7 +274,7 @@ class StoreDriver {
   }
 
   Task<void> CreateVolume() {
-    const bool room = co_await Reserve(BlockCount(0), 1, RoomFor::kRecord);
+    const bool room = co_await Reserve(BlockCount(0), 1, EntryKind::kVolumeCreate);
     TF_CHECK(room);
     VolumeCreateBody body;
     body.id = kVolume;
@@ -287,8 +287,8 @@ class StoreDriver {
     co_await Settle();
   }
 
-  Task<bool> Reserve(BlockCount blocks, uint64_t entries, RoomFor use) {
-    const absl::Status room = co_await store_->Reserve(blocks, entries, use);
+  Task<bool> Reserve(BlockCount blocks, uint64_t entries, EntryKind kind) {
+    const absl::Status room = co_await store_->Reserve(blocks, entries, sim::RoomForEntry(kind));
     TF_CHECK(room.ok() || absl::IsResourceExhausted(room) || damaged_) << room;
     co_return room.ok();
   }

@@ -67,6 +67,21 @@ inline StoreOptions RandomStoreOptions(Prng& random, bool read_only) {
   return options;
 }
 
+// As a pool asks for room for an entry (replication/volume/).
+inline RoomFor RoomForEntry(EntryKind kind) {
+  switch (kind) {
+    case EntryKind::kWrite:
+      return RoomFor::kWrite;
+    case EntryKind::kZero:
+      return RoomFor::kTrim;
+    case EntryKind::kSnapshotDelete:
+    case EntryKind::kVolumeDelete:
+      return RoomFor::kDelete;
+    default:
+      return RoomFor::kRecord;
+  }
+}
+
 // As `twofold inspect --verify`, of a store that was opened read-only: what it finds wrong.
 inline Task<std::vector<std::string>> ProblemsOf(Store* store) {
   absl::StatusOr<VerifyReport> report = co_await VerifyStore(*store, nullptr);
