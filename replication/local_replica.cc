@@ -75,6 +75,10 @@ ReplicaStatus LocalReplica::status() const {
   status.reserve_blocks = usage.reserve_blocks;
   status.segments = usage.segments;
   status.free_segments = usage.free_segments;
+  const Store::Written written = store_->written();
+  status.log_written_bytes = written.log_bytes;
+  status.map_written_bytes = written.map_bytes;
+  status.moved_blocks = store_->cleaning_counters().moved_blocks;
   status.incarnation = store_->superblock().incarnation;
   status.superblock_version = store_->superblock().version;
   status.bad_blocks_seen = store_->bad_blocks_seen();

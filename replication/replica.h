@@ -61,6 +61,10 @@ struct ReplicaStatus {
   uint64_t reserve_blocks = 0;  // beside the capacity: for deletes, the cleaner and checkpoints
   uint64_t segments = 0;
   uint64_t free_segments = 0;
+  // Written since it was opened: into its log, its map, and of the log's by the cleaner alone.
+  uint64_t log_written_bytes = 0;
+  uint64_t map_written_bytes = 0;
+  uint64_t moved_blocks = 0;
   Incarnation incarnation;
   uint64_t superblock_version = 0;  // grows when its superblock is written
   uint64_t bad_blocks_seen = 0;

@@ -88,6 +88,10 @@ struct ReplicaInfo {
   uint64_t reserve_bytes = 0;  // beside the capacity: for deletes, the cleaner and checkpoints
   uint64_t free_segments = 0;
   uint64_t segments = 0;
+  // Written since it was opened: into its log, its map, and of the log's by the cleaner alone.
+  uint64_t log_written_bytes = 0;
+  uint64_t map_written_bytes = 0;
+  uint64_t moved_bytes = 0;
   uint64_t incarnation = 0;
   uint64_t bad_blocks_seen = 0;  // CRC failures met since start
   DamageReport damage;           // found since start, and what became of it

@@ -84,6 +84,9 @@ ReplicaInfo PoolState::Describe(const Replica& replica) const {
   item.reserve_bytes = status.reserve_blocks * kBlockSize;
   item.free_segments = status.free_segments;
   item.segments = status.segments;
+  item.log_written_bytes = status.log_written_bytes;
+  item.map_written_bytes = status.map_written_bytes;
+  item.moved_bytes = status.moved_blocks * kBlockSize;
   item.incarnation = status.incarnation.value();
   item.bad_blocks_seen = status.bad_blocks_seen;
   item.damage = status.damage;

@@ -85,6 +85,10 @@ class BlockDevice {
   // Bytes that could still be allocated in this directory.
   virtual Task<absl::StatusOr<uint64_t>> FreeBytes() = 0;
 
+  // What was written since it was opened, what Allocate writes included: payload only, not what the
+  // file system makes of it.
+  virtual uint64_t WrittenBytes() const = 0;
+
   // Closes all files and gives up the lock on the directory. No operation may be under way.
   virtual Task<void> Close() = 0;
 };

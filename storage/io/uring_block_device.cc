@@ -225,6 +225,7 @@ Task<absl::Status> UringBlockDevice::Transfer(Direction direction, File& file, u
     }
     transient_errors = 0;
     done += static_cast<uint64_t>(result);
+    if (direction == Direction::kWrite) written_bytes_ += static_cast<uint64_t>(result);
     if (done == length) co_return absl::OkStatus();
     rest = RestOf(pieces, static_cast<uint64_t>(result));
     pieces = rest;

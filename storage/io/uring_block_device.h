@@ -38,6 +38,7 @@ class UringBlockDevice final : public BlockDevice {
   Task<void> CloseFile(FileHandle file) override;
   Task<absl::Status> Remove(std::string path) override;
   Task<absl::StatusOr<uint64_t>> FreeBytes() override;
+  uint64_t WrittenBytes() const override { return written_bytes_; }
   Task<void> Close() override;
 
  private:
@@ -64,6 +65,7 @@ class UringBlockDevice final : public BlockDevice {
   LockedDirectory directory_;
   std::vector<std::unique_ptr<File>> files_;  // by FileHandle
   uint64_t operations_ = 0;                   // under way
+  uint64_t written_bytes_ = 0;
   bool closed_ = false;
 };
 

@@ -61,6 +61,10 @@ class MetadataStore {
   // Bytes on disk, about. Does not block.
   virtual uint64_t SizeBytes() const = 0;
 
+  // What commits, and the work that keeps it in order, have written since it was opened, about.
+  // Does not block.
+  virtual uint64_t WrittenBytes() const = 0;
+
   // Ends it; no other call may be under way. Before destruction, unless the machine crashed
   // (simulated).
   virtual Task<void> Close() = 0;

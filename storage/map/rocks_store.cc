@@ -32,6 +32,7 @@
 #include "rocksdb/db.h"
 #include "rocksdb/env.h"
 #include "rocksdb/iterator.h"
+#include "rocksdb/listener.h"
 #include "rocksdb/write_batch.h"
 #include "storage/base/check.h"
 #include "storage/base/status_macros.h"
@@ -82,20 +83,37 @@ rocksdb::WriteBatch MakeWriteBatch(const MetadataBatch& batch) {
 
 }  // namespace
 
+// RocksDB calls it on its own threads, when a flush or a compaction has written a table.
+class RocksStore::TableCounter final : public rocksdb::EventListener {
+ public:
+  void OnTableFileCreated(const rocksdb::TableFileCreationInfo& info) override {
+    bytes_.fetch_add(info.file_size, std::memory_order_relaxed);
+  }
+  uint64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> bytes_ = 0;
+};
+
 RocksStore::RocksStore(std::string directory, Mode mode, std::unique_ptr<rocksdb::DB> db,
-                       Offload* offload)
-    : directory_(std::move(directory)), mode_(mode), db_(std::move(db)), offload_(offload) {}
+                       std::shared_ptr<TableCounter> counter, Offload* offload)
+    : directory_(std::move(directory)),
+      mode_(mode),
+      db_(std::move(db)),
+      counter_(std::move(counter)),
+      offload_(offload) {}
 
 RocksStore::~RocksStore() { TF_CHECK(db_ == nullptr) << "not closed: " << directory_; }
 
 Task<absl::StatusOr<std::unique_ptr<RocksStore>>> RocksStore::Open(std::string directory,
                                                                    Options options,
                                                                    Offload* offload) {
-  absl::StatusOr<std::unique_ptr<rocksdb::DB>> opened =
-      co_await offload->Run([&directory, &options] { return OpenBlocking(directory, options); });
+  const auto counter = std::make_shared<TableCounter>();
+  absl::StatusOr<std::unique_ptr<rocksdb::DB>> opened = co_await offload->Run(
+      [&directory, &options, &counter] { return OpenBlocking(directory, options, counter); });
   TF_CO_ASSIGN_OR_RETURN(std::unique_ptr<rocksdb::DB> db, std::move(opened));
   std::unique_ptr<RocksStore> store(
-      new RocksStore(std::move(directory), options.mode, std::move(db), offload));
+      new RocksStore(std::move(directory), options.mode, std::move(db), counter, offload));
   const bool measured = co_await offload->Run([raw = store.get()] {
     raw->MeasureSize();
     return true;
@@ -104,10 +122,11 @@ Task<absl::StatusOr<std::unique_ptr<RocksStore>>> RocksStore::Open(std::string d
   co_return store;
 }
 
-absl::StatusOr<std::unique_ptr<rocksdb::DB>> RocksStore::OpenBlocking(const std::string& directory,
-                                                                      const Options& options) {
+absl::StatusOr<std::unique_ptr<rocksdb::DB>> RocksStore::OpenBlocking(
+    const std::string& directory, const Options& options, std::shared_ptr<TableCounter> counter) {
   const std::string what = absl::StrCat("opening the map in ", directory);
-  const rocksdb::Options rocks = MakeRocksOptions(options);
+  rocksdb::Options rocks = MakeRocksOptions(options);
+  rocks.listeners.push_back(std::move(counter));
   // CURRENT names the manifest, and is the last thing that creating a database makes.
   const rocksdb::Status current = rocks.env->FileExists(directory + "/CURRENT");
   if (!current.ok() && !current.IsNotFound()) return FromRocksError(current, what);
@@ -249,6 +268,8 @@ absl::Status RocksStore::MarkBlocking(const std::string& why) const {
   if (synced.ok()) synced = directory->Fsync();
   return synced.ok() ? absl::OkStatus() : FromRocksError(synced, what);
 }
+
+uint64_t RocksStore::WrittenBytes() const { return counter_->bytes(); }
 
 void RocksStore::MeasureSize() {
   uint64_t bytes = 0;

@@ -66,14 +66,18 @@ class RocksStore final : public MetadataStore {
   // A file in its directory, which goes with it.
   Task<absl::Status> MarkDamaged(std::string why) override;
   uint64_t SizeBytes() const override { return size_bytes_.load(std::memory_order_relaxed); }
+  // Its tables, those that compactions made included; the manifest's records are left out.
+  uint64_t WrittenBytes() const override;
   Task<void> Close() override;
 
  private:
-  RocksStore(std::string directory, Mode mode, std::unique_ptr<rocksdb::DB> db, Offload* offload);
+  class TableCounter;
+  RocksStore(std::string directory, Mode mode, std::unique_ptr<rocksdb::DB> db,
+             std::shared_ptr<TableCounter> counter, Offload* offload);
 
   // These block; on an offload thread.
-  static absl::StatusOr<std::unique_ptr<rocksdb::DB>> OpenBlocking(const std::string& directory,
-                                                                   const Options& options);
+  static absl::StatusOr<std::unique_ptr<rocksdb::DB>> OpenBlocking(
+      const std::string& directory, const Options& options, std::shared_ptr<TableCounter> counter);
   absl::StatusOr<std::optional<std::string>> GetBlocking(const std::string& key) const;
   absl::StatusOr<std::vector<KeyValue>> ScanBlocking(const std::string& from, const std::string& to,
                                                      size_t limit, bool within_chunk) const;
@@ -88,6 +92,7 @@ class RocksStore final : public MetadataStore {
   const std::string directory_;
   const Mode mode_;
   std::unique_ptr<rocksdb::DB> db_;  // null once closed
+  const std::shared_ptr<TableCounter> counter_;
   Offload* const offload_;
   bool committing_ = false;
   absl::Status failed_;  // of the commit after which nothing is committed any more

@@ -370,6 +370,13 @@ Store::Usage Store::usage() {
   return usage;
 }
 
+Store::Written Store::written() const {
+  Written written;
+  for (const BlockDevice* device : devices_) written.log_bytes += device->WrittenBytes();
+  written.map_bytes = parts_.metadata->WrittenBytes();
+  return written;
+}
+
 Task<void> Store::Stop() {
   TF_CHECK(!stopping_);
   stopping_ = true;

@@ -226,6 +226,12 @@ class Store {
     uint64_t moved_blocks = 0;
   };
   const CleaningCounters& cleaning_counters() const { return counters_; }
+  // What it has written since it was opened.
+  struct Written {
+    uint64_t log_bytes = 0;  // into its directories, the superblock included
+    uint64_t map_bytes = 0;  // the metadata store's
+  };
+  Written written() const;
   struct Latency {
     LatencyHistogram read;            // of Read: looking up, the device, checksums
     LatencyHistogram apply;           // putting committed entries into the map; the loop is held

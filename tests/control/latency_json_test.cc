@@ -73,6 +73,9 @@ TEST(Metrics, SaysHowSetsAre) {
   pool.replicas[0].capacity_bytes = 100 * 4096;
   pool.replicas[0].used_bytes = 10 * 4096;
   pool.replicas[0].live_bytes = 4096;
+  pool.replicas[0].log_written_bytes = 8192;
+  pool.replicas[0].map_written_bytes = 777;
+  pool.replicas[0].moved_bytes = 12288;
   pool.replicas[1].set = "b\"\\\n";
   pool.replicas[1].state = "missing";
   const std::string text = EncodeMetrics(pool, {}, nullptr, {});
@@ -83,6 +86,9 @@ TEST(Metrics, SaysHowSetsAre) {
   EXPECT_THAT(text, HasSubstr("\ntwofold_set_live_bytes{set=\"a\"} 4096\n"));
   EXPECT_THAT(text, HasSubstr("\ntwofold_set_to_clean_bytes{set=\"a\"} 36864\n"));
   EXPECT_THAT(text, HasSubstr("\ntwofold_set_free_bytes{set=\"a\"} 368640\n"));
+  EXPECT_THAT(text, HasSubstr("\ntwofold_set_log_written_bytes_total{set=\"a\"} 8192\n"));
+  EXPECT_THAT(text, HasSubstr("\ntwofold_set_map_written_bytes_total{set=\"a\"} 777\n"));
+  EXPECT_THAT(text, HasSubstr("\ntwofold_set_moved_bytes_total{set=\"a\"} 12288\n"));
   EXPECT_TRUE(absl::EndsWith(text, "\n"));
 }
 

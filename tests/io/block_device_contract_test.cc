@@ -146,6 +146,20 @@ TEST_P(BlockDeviceContract, ReadsBackWhatWasWritten) {
   EXPECT_EQ(Run(device_->Sync(file)), absl::OkStatus());
 }
 
+TEST_P(BlockDeviceContract, CountsWhatItWrites) {
+  EXPECT_EQ(device_->WrittenBytes(), 0u);
+  const FileHandle file = MakeFile("data", 300);
+  EXPECT_EQ(device_->WrittenBytes(), 300 * kBlockSize);
+  const Buffer buffer = Fill(4, 10);
+  const iovec piece = Piece(buffer, 0, 4);
+  for (const Durability durability : {Durability::kWritten, Durability::kDurable}) {
+    EXPECT_EQ(Run(device_->Write(file, 0, absl::MakeSpan(&piece, 1), durability)),
+              absl::OkStatus());
+  }
+  ReadBlocks(file, 0, 16);
+  EXPECT_EQ(device_->WrittenBytes(), 308 * kBlockSize);
+}
+
 TEST_P(BlockDeviceContract, GathersAndScattersPieces) {
   const FileHandle file = MakeFile("data", 1200);
   const Buffer buffer = Fill(4, 1);

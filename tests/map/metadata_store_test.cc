@@ -280,6 +280,17 @@ TEST_P(MetadataStoreTest, GrowsWithWhatIsInIt) {
   EXPECT_LT(store_->SizeBytes(), before + 2 * noise.size());
 }
 
+TEST_P(MetadataStoreTest, CountsWhatItWritesAlsoWhatReplacesSomething) {
+  const uint64_t before = store_->WrittenBytes();
+  Prng random(1);
+  std::string noise(1 << 20, '\0');
+  for (char& c : noise) c = static_cast<char>(random.Next());
+  Commit({Put("Mb", noise)});
+  Commit({Put("Mb", noise)});
+  EXPECT_GE(store_->WrittenBytes(), before + 2 * noise.size());
+  EXPECT_LT(store_->WrittenBytes(), before + 4 * noise.size());
+}
+
 // Random batches over few keys, against a plain map.
 TEST_P(MetadataStoreTest, AgreesWithAModelThroughManyCommitsAndReopenings) {
   Prng random(3);

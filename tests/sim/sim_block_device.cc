@@ -194,6 +194,7 @@ Task<absl::Status> SimBlockDevice::Allocate(FileHandle handle, uint64_t bytes) {
     co_return absl::UnavailableError(absl::StrCat(what, ": simulated write error"));
   }
   file->visible = SimDisk::Image{bytes, {}};
+  written_bytes_ += bytes;
 
   co_await Finish();
   if (dead_) co_return Dead();
@@ -307,6 +308,7 @@ Task<absl::Status> SimBlockDevice::WriteTo(OpenFile& open, uint64_t offset,
                                                   Describe(open.path), ": simulated write error"));
   }
   if (!lost) disk_.CompleteWrite(*file, id, durable);
+  written_bytes_ += length;
   co_return absl::OkStatus();
 }
 

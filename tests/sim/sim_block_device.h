@@ -39,6 +39,7 @@ class SimBlockDevice final : public BlockDevice {
   Task<void> CloseFile(FileHandle file) override;
   Task<absl::Status> Remove(std::string path) override;
   Task<absl::StatusOr<uint64_t>> FreeBytes() override;
+  uint64_t WrittenBytes() const override { return written_bytes_; }
   Task<void> Close() override;
 
   struct Stats {
@@ -85,6 +86,7 @@ class SimBlockDevice final : public BlockDevice {
   std::vector<std::unique_ptr<OpenFile>> files_;  // by FileHandle
   std::shared_ptr<Gate> gate_ = std::make_shared<Gate>();
   Stats stats_;
+  uint64_t written_bytes_ = 0;
   uint64_t operations_ = 0;  // under way
   bool dead_ = false;
   bool closed_ = false;

@@ -91,6 +91,8 @@ class SimMetadataStore final : public MetadataStore {
     return bytes;
   }
 
+  uint64_t WrittenBytes() const override { return written_bytes_; }
+
   Task<void> Close() override {
     TF_CHECK(!committing_);
     if (alive()) {
@@ -123,6 +125,8 @@ class SimMetadataStore final : public MetadataStore {
           "simulated metadata store: an earlier commit failed; reopen it");
     }
     disk_.Apply(batch);
+    for (const MetadataWrite& write : batch)
+      written_bytes_ += write.key.size() + write.value.size();
     // A crash from here to the end of the sleep leaves all of the batch or nothing.
     co_await Sleep{disk_.Delay(disk_.options_.max_commit_delay_ns)};
     TF_CO_RETURN_IF_ERROR(CheckAlive());
@@ -171,6 +175,7 @@ class SimMetadataStore final : public MetadataStore {
   SimMetadataDisk& disk_;
   const uint64_t boot_;
   bool committing_ = false;
+  uint64_t written_bytes_ = 0;
   bool failed_commit_ = false;
 };
 
