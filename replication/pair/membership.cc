@@ -261,7 +261,8 @@ std::string WhatForceLoses(const Membership& current, const Candidate& candidate
       ".\nEverything later is given up: writes, trims, volumes, snapshots, rollbacks. Should "
       "store ",
       absl::StrJoin(whole, " or store "),
-      " come back, what only it has is discarded, and it is filled again from this set.");
+      " come back, it is refused: what only it has stays in its directory, and an empty one has to "
+      "be filled from this set (`twofold replica replace`).");
 }
 
 absl::Status CheckReport(const Membership& taken, const Candidate& candidate,

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "replication/pair/parted.h"
 #include "storage/base/limits.h"
 #include "storage/base/log.h"
 #include "storage/base/status_macros.h"
@@ -121,6 +122,7 @@ Resync::Resync(Replica* source, Replica* target, Generation generation, ResyncOp
     : source_(source),
       target_(target),
       generation_(generation),
+      on_fits_(std::move(options.on_fits)),
       pace_(options.rate_bytes_per_second, std::move(options.client_requests), &cancel_) {
   progress_.target_set = target->set_name();
 }
@@ -134,7 +136,14 @@ Task<absl::Status> Resync::FillTo(Catalogue goal) {
   progress_.started = Executor::Current().WallNow();
   rate_ = {Executor::Current().Now(), 0};
   SetPhase(ResyncProgress::Phase::kFilling, "comparing");
-  absl::Status status = co_await target_->VoidTails(generation_);
+  // Before its tails are void: a history that parted is somebody's.
+  const absl::StatusOr<SealReport> sealed = co_await target_->Seal(generation_);
+  TF_CO_RETURN_IF_ERROR(sealed);
+  absl::Status status = CheckNotParted(*source_, goal, *target_, *sealed);
+  TF_CO_RETURN_IF_ERROR(status);
+  fits_ = true;
+  if (on_fits_ != nullptr) on_fits_();
+  status = co_await target_->VoidTails(generation_);
   TF_CO_RETURN_IF_ERROR(status);
   status = co_await source_->PrepareSpans();
   TF_CO_RETURN_IF_ERROR(status);

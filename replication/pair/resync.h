@@ -42,6 +42,8 @@ struct ResyncOptions {
   // How many requests of clients were ever begun: while they come in the resync yields to them
   // (resync_pace.h). Empty: there are no clients.
   std::function<uint64_t()> client_requests;
+  // Called once Resync::fits() is true.
+  std::function<void()> on_fits;
 };
 
 // For status.
@@ -81,9 +83,8 @@ class Resync {
   // returns. Can be interrupted at any time by
   // an error of either side, and begun anew with a later goal (R4).
   // kUnavailable: source or target failed, or the source's pin gave way; try again.
-  // kResourceExhausted: the target is full (R30). kFailedPrecondition: CheckCommonHistory
-  // (storage/map/resync_plan.h): its directory is left as it is, and an empty one takes its place
-  // (R3).
+  // kResourceExhausted: the target is full (R30). kFailedPrecondition: CheckNotParted (parted.h):
+  // nothing of the target was changed, and an empty directory takes its place (R3).
   Task<absl::Status> FillTo(Catalogue goal);
 
   // After FillTo: sends what the source's log has beyond the target's, one round over all streams.
@@ -105,6 +106,9 @@ class Resync {
   // What is under way ends soon, with kUnavailable.
   void Cancel() { cancel_.Cancel(); }
 
+  // The histories were compared, and the target's is a beginning of the source's: it is changed
+  // from now on.
+  bool fits() const { return fits_; }
   const ResyncProgress& progress() const { return progress_; }
   void SetPhase(ResyncProgress::Phase phase, std::string what);
 
@@ -141,6 +145,8 @@ class Resync {
   const Generation generation_;
   std::map<VolumeId, Position> sent_;  // up to where the target has each stream
   int failures_in_a_row_ = 0;          // reads of the source's device
+  const std::function<void()> on_fits_;
+  bool fits_ = false;
   CancelSource cancel_;
   ResyncPace pace_;
   ResyncProgress progress_;

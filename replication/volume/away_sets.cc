@@ -49,7 +49,9 @@ void AwaySets::AddAbsent(const AbsentSet& absent) {
   away->set = absent.set_name;
   away->known.set = absent.set_name;
   away->known.place = absent.place;
-  away->since = pool_->set.membership().degraded_since;
+  // What was not there when the daemon looked comes back by itself as it was then.
+  away->since =
+      absent.gone ? Executor::Current().WallNow() : pool_->set.membership().degraded_since;
   away->reason = absent.reason;
   away->gone = absent.gone;
   // One that is damaged can be opened as of before the damage, now that the witness does not count
@@ -334,6 +336,7 @@ Task<absl::Status> AwaySets::BringLevelFromWhole(Away away) {
   options.rate_bytes_per_second = rate_;
   ReplicaSet* const set = &pool_->set;
   options.client_requests = [set] { return set->begun(); };
+  options.on_fits = [this] { changed_.WakeAll(); };
   away->resync = std::make_unique<Resync>(source, target, generation, std::move(options));
   changed_.WakeAll();
   TF_LOG(INFO) << "set " << target->set_name() << " is brought level from set "
@@ -374,7 +377,8 @@ Task<absl::Status> AwaySets::Attach(std::string set) {
   away->tries = 0;
   Kick();
   // Until it is being brought level, which may take long and is seen in the status.
-  while (!away->joined && away->tries == 0 && (away->resync == nullptr || !away->busy)) {
+  while (!away->joined && away->tries == 0 &&
+         (away->resync == nullptr || !away->busy || !away->resync->fits())) {
     if (pool_->stopped) co_return absl::UnavailableError("the daemon is stopping");
     co_await changed_.Wait();
     Kick();

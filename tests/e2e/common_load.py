@@ -1,11 +1,12 @@
 """What end-to-end tests write and read back: blocks whose content says which version they are."""
 import hashlib
 import random
+import subprocess
 import threading
 
 import nbd
 
-from common import check
+from common import TWOFOLD, check
 
 BLOCK = 4096
 BLOCKS = 4096  # 16 MiB
@@ -70,3 +71,13 @@ def checksum(pool, export):
         digest.update(handle.pread(1 << 20, offset))
     handle.shutdown()
     return digest.hexdigest()
+
+
+def refused(pool, *arguments):
+    """`serve` that must end by itself; returns what it says."""
+    done = subprocess.run([TWOFOLD, "serve", *pool.set_arguments(), "--nbd", "unix:" + pool.nbd_socket,
+                           "--control", "unix:" + pool.control, *arguments],
+                          capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    check(done.returncode == 1, "serve ended with %d, not with a refusal:\n%s%s" %
+          (done.returncode, done.stdout, done.stderr))
+    return done.stderr

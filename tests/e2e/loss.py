@@ -18,20 +18,10 @@ import time
 
 import nbd
 
-from common import TWOFOLD, Pool, check, wait_until
-from common_load import BLOCK, BLOCKS, Load, checksum, verify
+from common import Pool, check, wait_until
+from common_load import BLOCK, BLOCKS, Load, checksum, refused, verify
 
 SEED = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time())
-
-
-def refused(pool, *arguments):
-    """`serve` that must end by itself; returns what it says."""
-    done = subprocess.run([TWOFOLD, "serve", *pool.set_arguments(), "--nbd", "unix:" + pool.nbd_socket,
-                           "--control", "unix:" + pool.control, *arguments],
-                          capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
-    check(done.returncode == 1, "serve ended with %d, not with a refusal:\n%s%s" %
-          (done.returncode, done.stdout, done.stderr))
-    return done.stderr
 
 
 def status(pool):
