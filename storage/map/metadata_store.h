@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -27,6 +28,23 @@ struct MetadataWrite {
 using MetadataBatch = std::vector<MetadataWrite>;
 using KeyValue = std::pair<std::string, std::string>;
 
+// A metadata store as it was at one moment: what was committed until then, whatever comes later.
+// Keeps that from being given back, so it should not live for hours.
+class MetadataView {
+ public:
+  virtual ~MetadataView() = default;
+
+  // As MetadataStore's, but they block: for work that Run runs. Any thread.
+  virtual absl::StatusOr<std::optional<std::string>> GetBlocking(const std::string& key) const = 0;
+  virtual absl::StatusOr<std::vector<KeyValue>> ScanBlocking(const std::string& from,
+                                                             const std::string& to,
+                                                             size_t limit) const = 0;
+
+  // Does a piece of work where it may block, while the executor goes on: some milliseconds of it,
+  // since reads of others may wait behind it.
+  virtual Task<absl::Status> Run(std::function<absl::Status()> work) const = 0;
+};
+
 class MetadataStore {
  public:
   virtual ~MetadataStore() = default;
@@ -43,6 +61,9 @@ class MetadataStore {
   // Keys in [from, to), ascending, at most `limit`.
   virtual Task<absl::StatusOr<std::vector<KeyValue>>> Scan(std::string from, std::string to,
                                                            size_t limit) = 0;
+
+  // Of now. Destroyed before the store is closed. Does not block.
+  virtual std::unique_ptr<MetadataView> View() = 0;
 
   // All or nothing, and durable when it returns OK (one WriteBatch, WAL off, flushed: M9). One at a
   // time.

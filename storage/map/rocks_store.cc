@@ -33,6 +33,7 @@
 #include "rocksdb/env.h"
 #include "rocksdb/iterator.h"
 #include "rocksdb/listener.h"
+#include "rocksdb/snapshot.h"
 #include "rocksdb/write_batch.h"
 #include "storage/base/check.h"
 #include "storage/base/status_macros.h"
@@ -159,12 +160,15 @@ absl::StatusOr<std::unique_ptr<rocksdb::DB>> RocksStore::OpenBlocking(
 
 Task<absl::StatusOr<std::optional<std::string>>> RocksStore::Get(std::string key) {
   TF_CHECK(db_ != nullptr);
-  co_return co_await offload_->Run([this, &key] { return GetBlocking(key); });
+  co_return co_await offload_->Run([this, &key] { return GetBlocking(key, nullptr); });
 }
 
-absl::StatusOr<std::optional<std::string>> RocksStore::GetBlocking(const std::string& key) const {
+absl::StatusOr<std::optional<std::string>> RocksStore::GetBlocking(
+    const std::string& key, const rocksdb::Snapshot* snapshot) const {
   std::string value;
-  const rocksdb::Status status = db_->Get(rocksdb::ReadOptions(), key, &value);
+  rocksdb::ReadOptions read;
+  read.snapshot = snapshot;
+  const rocksdb::Status status = db_->Get(read, key, &value);
   if (status.ok()) return std::optional<std::string>(std::move(value));
   // A table file that is missing is damage, and has a code of its own.
   if (status.IsNotFound()) return std::optional<std::string>();
@@ -177,9 +181,10 @@ Task<absl::StatusOr<std::optional<KeyValue>>> RocksStore::Seek(std::string from,
   TF_CHECK(absl::StartsWith(from, prefix));
   const bool within_chunk =
       prefix.size() >= kChunkPrefixBytes && prefix[0] == static_cast<char>(Table::kChunk);
+  const ScanKind kind = within_chunk ? ScanKind::kWithinChunk : ScanKind::kAll;
   const std::string to = PrefixEnd(std::move(prefix));
   absl::StatusOr<std::vector<KeyValue>> found = co_await offload_->Run(
-      [this, &from, &to, within_chunk] { return ScanBlocking(from, to, 1, within_chunk); });
+      [this, &from, &to, kind] { return ScanBlocking(from, to, 1, kind, nullptr); });
   TF_CO_ASSIGN_OR_RETURN(std::vector<KeyValue> values, std::move(found));
   if (values.empty()) co_return std::optional<KeyValue>();
   co_return std::optional<KeyValue>(std::move(values[0]));
@@ -189,19 +194,22 @@ Task<absl::StatusOr<std::vector<KeyValue>>> RocksStore::Scan(std::string from, s
                                                              size_t limit) {
   TF_CHECK(db_ != nullptr);
   co_return co_await offload_->Run(
-      [this, &from, &to, limit] { return ScanBlocking(from, to, limit, false); });
+      [this, &from, &to, limit] { return ScanBlocking(from, to, limit, ScanKind::kAll, nullptr); });
 }
 
-absl::StatusOr<std::vector<KeyValue>> RocksStore::ScanBlocking(const std::string& from,
-                                                               const std::string& to, size_t limit,
-                                                               bool within_chunk) const {
+absl::StatusOr<std::vector<KeyValue>> RocksStore::ScanBlocking(
+    const std::string& from, const std::string& to, size_t limit, ScanKind kind,
+    const rocksdb::Snapshot* snapshot) const {
   std::vector<KeyValue> found;
   const rocksdb::Slice upper_bound(to);
   rocksdb::ReadOptions read;
   read.iterate_upper_bound = &upper_bound;
   // Within a chunk the filters tell which tables have it; elsewhere they would hide keys.
-  read.prefix_same_as_start = within_chunk;
-  read.total_order_seek = !within_chunk;
+  read.prefix_same_as_start = kind == ScanKind::kWithinChunk;
+  read.total_order_seek = kind != ScanKind::kWithinChunk;
+  // Who goes through all of it once leaves the cache to others.
+  read.fill_cache = kind != ScanKind::kOnce;
+  read.snapshot = snapshot;
   const std::unique_ptr<rocksdb::Iterator> iterator(db_->NewIterator(read));
   for (iterator->Seek(from); found.size() < limit && iterator->Valid(); iterator->Next()) {
     found.emplace_back(AsString(iterator->key()), AsString(iterator->value()));
@@ -211,6 +219,38 @@ absl::StatusOr<std::vector<KeyValue>> RocksStore::ScanBlocking(const std::string
     return FromRocksError(iterator->status(), At(directory_, "scanning", from));
   }
   return found;
+}
+
+// A snapshot of RocksDB: it costs nothing but what it keeps compactions from dropping.
+class RocksView final : public MetadataView {
+ public:
+  explicit RocksView(RocksStore* store) : store_(*store), snapshot_(store->db_->GetSnapshot()) {
+    ++store_.views_;
+  }
+  ~RocksView() override {
+    store_.db_->ReleaseSnapshot(snapshot_);
+    --store_.views_;
+  }
+
+  absl::StatusOr<std::optional<std::string>> GetBlocking(const std::string& key) const override {
+    return store_.GetBlocking(key, snapshot_);
+  }
+  absl::StatusOr<std::vector<KeyValue>> ScanBlocking(const std::string& from, const std::string& to,
+                                                     size_t limit) const override {
+    return store_.ScanBlocking(from, to, limit, RocksStore::ScanKind::kOnce, snapshot_);
+  }
+  Task<absl::Status> Run(std::function<absl::Status()> work) const override {
+    co_return co_await store_.offload_->Run(work);
+  }
+
+ private:
+  RocksStore& store_;
+  const rocksdb::Snapshot* const snapshot_;
+};
+
+std::unique_ptr<MetadataView> RocksStore::View() {
+  TF_CHECK(db_ != nullptr);
+  return std::make_unique<RocksView>(this);
 }
 
 Task<absl::Status> RocksStore::Commit(MetadataBatch batch) {
@@ -280,6 +320,7 @@ void RocksStore::MeasureSize() {
 
 Task<void> RocksStore::Close() {
   TF_CHECK(!committing_);
+  TF_CHECK_EQ(views_, 0);
   if (db_ == nullptr) co_return;
   const bool closed = co_await offload_->Run([this] {
     rocksdb::CancelAllBackgroundWork(db_.get(), /*wait=*/true);

@@ -23,6 +23,7 @@
 namespace rocksdb {
 class DB;
 class Env;
+class Snapshot;
 }  // namespace rocksdb
 
 namespace twofold {
@@ -59,6 +60,7 @@ class RocksStore final : public MetadataStore {
   Task<absl::StatusOr<std::optional<KeyValue>>> Seek(std::string from, std::string prefix) override;
   Task<absl::StatusOr<std::vector<KeyValue>>> Scan(std::string from, std::string to,
                                                    size_t limit) override;
+  std::unique_ptr<MetadataView> View() override;
   // kFailedPrecondition in a store that was opened read-only. kResourceExhausted: the disk is full.
   Task<absl::Status> Commit(MetadataBatch batch) override;
   // Table by table, and then the manifest that names them (rocks_verify.cc).
@@ -72,15 +74,21 @@ class RocksStore final : public MetadataStore {
 
  private:
   class TableCounter;
+  friend class RocksView;
+
   RocksStore(std::string directory, Mode mode, std::unique_ptr<rocksdb::DB> db,
              std::shared_ptr<TableCounter> counter, Offload* offload);
 
   // These block; on an offload thread.
   static absl::StatusOr<std::unique_ptr<rocksdb::DB>> OpenBlocking(
       const std::string& directory, const Options& options, std::shared_ptr<TableCounter> counter);
-  absl::StatusOr<std::optional<std::string>> GetBlocking(const std::string& key) const;
+  // As of `snapshot`; null: of now.
+  absl::StatusOr<std::optional<std::string>> GetBlocking(const std::string& key,
+                                                         const rocksdb::Snapshot* snapshot) const;
+  enum class ScanKind { kAll, kWithinChunk, kOnce };
   absl::StatusOr<std::vector<KeyValue>> ScanBlocking(const std::string& from, const std::string& to,
-                                                     size_t limit, bool within_chunk) const;
+                                                     size_t limit, ScanKind kind,
+                                                     const rocksdb::Snapshot* snapshot) const;
   absl::Status CommitBlocking(const MetadataBatch& batch);
   absl::Status MarkBlocking(const std::string& why) const;
   absl::Status VerifyTableBlocking(const std::string& name) const;
@@ -95,6 +103,7 @@ class RocksStore final : public MetadataStore {
   const std::shared_ptr<TableCounter> counter_;
   Offload* const offload_;
   bool committing_ = false;
+  size_t views_ = 0;
   absl::Status failed_;  // of the commit after which nothing is committed any more
   std::atomic<uint64_t> size_bytes_ = 0;
 };

@@ -318,6 +318,7 @@ Task<absl::Status> World::Checkpoint() {
 Task<absl::Status> World::WriteCheckpoint() {
   const absl::Status prepared = co_await map_->PrepareFreeze();
   if (!prepared.ok()) co_return prepared;
+  if (before_cut_) before_cut_();
   ExtentMap::Frozen frozen = map_->Freeze(open_segment_, SegmentNumber(~uint64_t{0}));
   const auto put = [&frozen](std::string key, std::string value) {
     frozen.batch.push_back({MetadataWrite::Kind::kPut, std::move(key), std::move(value)});

@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -94,6 +95,8 @@ class World {
 
   // ---- Checkpoints ----
   Task<absl::Status> Checkpoint();
+  // Called right before each cut: what comes to cold chunks then stays partial in the checkpoint.
+  void BeforeCuts(std::function<void()> hook) { before_cut_ = std::move(hook); }
   // Steps as long as there are any; not checkpoints.
   Task<absl::Status> Reclaim();
   // Checkpoints and steps until no job is left.
@@ -167,6 +170,7 @@ class World {
   std::set<SegmentNumber> released_;  // their rows go with the next checkpoint
   bool checkpointing_ = false;
   bool disk_crashed_ = false;
+  std::function<void()> before_cut_;
 
   // The model.
   std::map<TimelineId, Cells> ends_;

@@ -117,6 +117,30 @@ TEST_P(MetadataStoreTest, KeepsEmptyValuesApartFromAbsentOnes) {
   EXPECT_EQ(Value(key), "(none)");
 }
 
+TEST_P(MetadataStoreTest, AViewShowsWhatWasThereWhenItWasTaken) {
+  Commit({Put("Ma", "1"), Put("Mb", "2")});
+  std::unique_ptr<MetadataView> view = store_->View();
+  Commit({Put("Ma", "new"), Delete("Mb"), Put("Mc", "3")});
+  Commit({DeleteRange("Ma", "Mc")});
+  std::vector<KeyValue> seen;
+  std::optional<std::string> gone;
+  std::optional<std::string> later;
+  const auto look = [&]() -> absl::Status {
+    seen = *view->ScanBlocking("M", "N", 10);
+    gone = *view->GetBlocking("Mb");
+    later = *view->GetBlocking("Mc");
+    return view->ScanBlocking("M", "N", 1).status();
+  };
+  EXPECT_TRUE(harness_.Run(view->Run(look)).ok());
+  EXPECT_EQ(seen, (std::vector<KeyValue>{{"Ma", "1"}, {"Mb", "2"}}));
+  EXPECT_EQ(gone, "2");
+  EXPECT_EQ(later, std::nullopt);
+  EXPECT_EQ(Value("Mb"), "(none)");
+  view.reset();
+  Reopen();
+  EXPECT_EQ(Value("Mc"), "3");
+}
+
 TEST_P(MetadataStoreTest, TakesAnEmptyBatch) {
   Commit({});
   Commit({Put(MetaKey("a"), "1")});

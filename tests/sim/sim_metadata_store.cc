@@ -59,6 +59,8 @@ class SimMetadataStore final : public MetadataStore {
     return Read(std::move(from), std::move(to), limit);
   }
 
+  std::unique_ptr<MetadataView> View() override;
+
   Task<absl::Status> Commit(MetadataBatch batch) override {
     TF_CHECK(!committing_) << "one commit at a time";
     committing_ = true;
@@ -104,6 +106,8 @@ class SimMetadataStore final : public MetadataStore {
   }
 
  private:
+  friend class SimMetadataView;
+
   bool alive() const { return disk_.boot_ == boot_; }
 
   absl::Status CheckAlive() const {
@@ -178,6 +182,46 @@ class SimMetadataStore final : public MetadataStore {
   uint64_t written_bytes_ = 0;
   bool failed_commit_ = false;
 };
+
+// A copy of what is stored. Its work takes the time of a read.
+class SimMetadataView final : public MetadataView {
+ public:
+  explicit SimMetadataView(SimMetadataStore* store)
+      : store_(*store), contents_(store->disk_.contents_), damaged_(store->disk_.damaged_) {}
+
+  absl::StatusOr<std::optional<std::string>> GetBlocking(const std::string& key) const override {
+    if (damaged_.contains(key)) return DamagedAt(key);
+    const auto found = contents_.find(key);
+    return found == contents_.end() ? std::nullopt : std::optional(found->second);
+  }
+  absl::StatusOr<std::vector<KeyValue>> ScanBlocking(const std::string& from, const std::string& to,
+                                                     size_t limit) const override {
+    std::vector<KeyValue> found;
+    for (auto it = contents_.lower_bound(from);
+         it != contents_.end() && it->first < to && found.size() < limit; ++it) {
+      if (damaged_.contains(it->first)) return DamagedAt(it->first);
+      found.push_back(*it);
+    }
+    return found;
+  }
+  Task<absl::Status> Run(std::function<absl::Status()> work) const override {
+    SimMetadataDisk& disk = store_.disk_;
+    TF_CO_RETURN_IF_ERROR(store_.CheckAlive());
+    ++disk.reads_;
+    co_await Sleep{disk.Delay(disk.options_.max_read_delay_ns)};
+    TF_CO_RETURN_IF_ERROR(store_.CheckAlive());
+    co_return work();
+  }
+
+ private:
+  SimMetadataStore& store_;
+  const std::map<std::string, std::string> contents_;
+  const std::set<std::string> damaged_;
+};
+
+std::unique_ptr<MetadataView> SimMetadataStore::View() {
+  return std::make_unique<SimMetadataView>(this);
+}
 
 SimMetadataDisk::SimMetadataDisk(uint64_t seed, Options options)
     : random_(seed), options_(options) {}

@@ -69,6 +69,7 @@ class SimMetadataDisk {
 
  private:
   friend class SimMetadataStore;
+  friend class SimMetadataView;
   // What a key was before the commit that is visible and not yet durable.
   struct Before {
     std::optional<std::string> value;
