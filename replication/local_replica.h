@@ -123,6 +123,10 @@ class LocalReplica final : public Replica {
                                                     BlockRange range) override {
     return store_->Describe(timeline, as_of, range);
   }
+  Task<absl::StatusOr<UsageReport>> CountUsage(std::optional<VolumeId> volume,
+                                               UsageCancelled cancelled) override {
+    return store_->CountUsage(volume, std::move(cancelled));
+  }
   ReplicaStatus status() const override;
   std::vector<StageLatency> latencies() const override;
   absl::Status health() const override { return store_->health(); }

@@ -87,4 +87,9 @@ Task<absl::StatusOr<std::vector<Piece>>> Replica::Describe(TimelineId /*timeline
   co_return absl::UnimplementedError("this kind of replica can't be compared");
 }
 
+Task<absl::StatusOr<UsageReport>> Replica::CountUsage(std::optional<VolumeId> /*volume*/,
+                                                      UsageCancelled /*cancelled*/) {
+  co_return absl::UnimplementedError("this kind of replica does not count what it holds");
+}
+
 }  // namespace twofold

@@ -31,6 +31,7 @@
 #include "storage/store/room.h"
 #include "storage/store/scrub.h"
 #include "storage/store/tail_entry.h"
+#include "storage/store/usage_report.h"
 
 namespace twofold {
 
@@ -224,6 +225,12 @@ class Replica {
   // cover the range, data by their positions and checksums alone.
   virtual Task<absl::StatusOr<std::vector<Piece>>> Describe(TimelineId timeline, Position as_of,
                                                             BlockRange range);
+
+  // What is used by what, of one volume or of everything, as of now; counted beside clients, which
+  // may take a while. `cancelled` is asked now and then. kNotFound: no such volume; kCancelled;
+  // kUnimplemented where a kind can't.
+  virtual Task<absl::StatusOr<UsageReport>> CountUsage(std::optional<VolumeId> volume,
+                                                       UsageCancelled cancelled);
 
   virtual ReplicaStatus status() const = 0;
   // What its work has taken since it was opened, stage by stage, where it is known: "queue" and

@@ -86,6 +86,18 @@ class ReplicaSet {
     const Members members_;
   };
 
+  // Keeps a member from being forgotten while something long is done with it.
+  class Busy {
+   public:
+    explicit Busy(Member* member) : member_(member) { ++member_->users; }
+    Busy(const Busy&) = delete;
+    Busy& operator=(const Busy&) = delete;
+    ~Busy() { --member_->users; }
+
+   private:
+    Member* const member_;
+  };
+
   // A replica that was dropped, and why.
   struct Dropped {
     Replica* replica = nullptr;

@@ -256,6 +256,14 @@ absl::Status Pool::StopScrub(const std::optional<std::string>& set) {
 
 ScrubStatus Pool::Scrubs() const { return state_->scrub.Status(); }
 
+Task<absl::StatusOr<UsageInfo>> Pool::CountUsage(std::optional<std::string> volume) {
+  return state_->usage.Count(std::move(volume));
+}
+
+void Pool::CancelUsage() { state_->usage.Cancel(); }
+
+std::optional<UsageInfo> Pool::LastUsage() const { return state_->usage.last(); }
+
 Task<void> Pool::CheckReplicas() { co_await state_->CheckReplicas(); }
 
 // ---- Pool: looking ------------------------------------------------------------------------------

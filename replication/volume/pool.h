@@ -21,6 +21,7 @@
 #include "replication/volume/names.h"
 #include "replication/volume/on_set_loss.h"
 #include "replication/volume/scrub_info.h"
+#include "replication/volume/usage_info.h"
 #include "storage/base/types.h"
 #include "storage/io/buffer_pool.h"
 #include "storage/runtime/task.h"
@@ -223,6 +224,12 @@ class Pool {
   absl::Status StartComparison();
   absl::Status StopScrub(const std::optional<std::string>& set);
   ScrubStatus Scrubs() const;
+
+  // What is used by what, of one volume or of everything; counted now, beside clients, which may
+  // take a while. Contracts: PoolUsage.
+  Task<absl::StatusOr<UsageInfo>> CountUsage(std::optional<std::string> volume);
+  void CancelUsage();
+  std::optional<UsageInfo> LastUsage() const;
 
   PoolInfo Info() const;
   // What writes have taken since the pool was opened, and the replicas' own (Replica::latencies).

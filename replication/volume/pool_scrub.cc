@@ -14,18 +14,6 @@
 namespace twofold {
 namespace {
 
-// Keeps a member from being forgotten.
-class Busy {
- public:
-  explicit Busy(ReplicaSet::Member* member) : member_(member) { ++member_->users; }
-  Busy(const Busy&) = delete;
-  Busy& operator=(const Busy&) = delete;
-  ~Busy() { --member_->users; }
-
- private:
-  ReplicaSet::Member* const member_;
-};
-
 // How long after a start a pass is begun at the earliest, and the first of a set at the latest.
 constexpr uint64_t kScrubAfterStartSeconds = 600;
 constexpr uint64_t kFirstScrubSeconds = 3600;
@@ -108,7 +96,7 @@ bool PoolScrub::IsDue(const Replica& replica, const ScrubSchedule& schedule) con
 }
 
 Task<void> PoolScrub::RunPass(ReplicaSet::Member* member, ScrubOptions options) {
-  const Busy busy(member);
+  const ReplicaSet::Busy busy(member);
   Replica* const replica = member->replica;
   const std::string set = replica->set_name();
   TF_LOG(INFO) << "scrub of set " << set << " begins";
@@ -194,8 +182,8 @@ absl::Status PoolScrub::StartComparison() {
 }
 
 Task<void> PoolScrub::RunComparison(ReplicaSet::Member* first, ReplicaSet::Member* second) {
-  const Busy first_busy(first);
-  const Busy second_busy(second);
+  const ReplicaSet::Busy first_busy(first);
+  const ReplicaSet::Busy second_busy(second);
   compared_[0] = first;
   compared_[1] = second;
   absl::StatusOr<CompareReport> report = co_await Compare(first->replica, second->replica);

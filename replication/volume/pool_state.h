@@ -16,6 +16,7 @@
 #include "replication/volume/away_sets.h"
 #include "replication/volume/pool.h"
 #include "replication/volume/pool_scrub.h"
+#include "replication/volume/pool_usage.h"
 #include "replication/volume/stream.h"
 #include "replication/volume/volume.h"
 #include "storage/io/buffer_pool.h"
@@ -70,6 +71,7 @@ class PoolState {
   std::map<VolumeId, std::unique_ptr<Volume>> volumes;
   std::vector<std::unique_ptr<Volume>> deleted;  // until their mounts have gone
   PoolScrub scrub{this};
+  PoolUsage usage{this};
   std::optional<SnapshotId> snapshot_in_deletion;
   AsyncMutex admin;  // one administrative call at a time
   // Every volume's admission is closed for a moment in which nothing of it is changed: clients may

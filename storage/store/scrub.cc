@@ -317,9 +317,7 @@ Task<absl::StatusOr<bool>> StoreScrub::WaitUntilSealed(SegmentNumber segment) {
 // ---- Making way ---------------------------------------------------------------------------------
 
 // Grows with what clients, and the cleaner for them, do.
-uint64_t StoreScrub::ClientWork() const {
-  return store_->log_->counters().entries + store_->reads_;
-}
+uint64_t StoreScrub::ClientWork() const { return store_->ClientWork(); }
 
 Task<absl::Status> StoreScrub::Pace(uint64_t bytes) {
   const int64_t now = Executor::Current().Now();

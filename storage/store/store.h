@@ -47,6 +47,7 @@
 #include "storage/store/room.h"
 #include "storage/store/streams.h"
 #include "storage/store/tail_entry.h"
+#include "storage/store/usage_report.h"
 
 namespace twofold {
 
@@ -204,6 +205,12 @@ class Store {
   // memory.
   Task<absl::Status> RenewReferences();
 
+  // What is used by what, of one volume or of everything: takes a checkpoint and counts in it,
+  // beside clients (usage.cc). Ended before Stop is called, which `cancelled` is for. kNotFound: no
+  // such volume; kCancelled; the errors of Checkpoint and of the metadata store.
+  Task<absl::StatusOr<UsageReport>> CountUsage(std::optional<VolumeId> volume,
+                                               UsageCancelled cancelled);
+
   // Writes a checkpoint now and frees the segments that it releases (M9, M14).
   Task<absl::Status> Checkpoint();
 
@@ -286,6 +293,12 @@ class Store {
   Task<absl::Status> KeepOwnState();
   void ForgetSegmentsBeyond(SegmentNumber last);
   std::vector<SegmentNumber> SegmentsInUse() const;
+
+  // usage.cc
+  Task<absl::StatusOr<UsageReport>> CountCheckpoint(std::optional<VolumeId> volume,
+                                                    UsageCancelled cancelled);
+  absl::Status CheckCounting(const UsageCancelled& cancelled) const;
+  uint64_t ClientWork() const;  // grows with what clients do
 
   // presence.cc
   Task<absl::Status> LookForFiles();
@@ -491,6 +504,8 @@ class Store {
 
   CleaningCounters counters_;
   Latency latency_;
+
+  AsyncMutex usage_mutex_;
 
   // When to clean: one round at a time, woken by what uses up free segments.
   Event clean_work_;

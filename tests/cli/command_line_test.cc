@@ -39,7 +39,9 @@ TEST(CommandLine, KnowsTheClientCommands) {
   EXPECT_EQ(RequestOf("volume create db 512M --ack written"),
             control::Request(control::CreateVolume{"db", 512 << 20, AckMode::kWritten}));
   EXPECT_EQ(RequestOf("volume list"), control::Request(control::ListVolumes{}));
-  EXPECT_EQ(RequestOf("volume show db"), control::Request(control::ShowVolume{"db"}));
+  EXPECT_EQ(RequestOf("volume show db"), control::Request(control::ShowVolume{"db", true}));
+  EXPECT_EQ(RequestOf("volume show db --no-usage"),
+            control::Request(control::ShowVolume{"db", false}));
   EXPECT_EQ(RequestOf("volume resize db 1G"),
             control::Request(control::ResizeVolume{"db", 1 << 30, false}));
   EXPECT_EQ(RequestOf("volume resize --force db 1G"),
@@ -50,10 +52,13 @@ TEST(CommandLine, KnowsTheClientCommands) {
             control::Request(control::CreateSnapshots{{"db@a", "mail@a"}}));
   EXPECT_EQ(RequestOf("snapshot list"), control::Request(control::ListSnapshots{}));
   EXPECT_EQ(RequestOf("snapshot list db"), control::Request(control::ListSnapshots{"db"}));
+  EXPECT_EQ(RequestOf("snapshot list db --usage"),
+            control::Request(control::ListSnapshots{"db", true}));
   EXPECT_EQ(RequestOf("snapshot delete db@a"), control::Request(control::DeleteSnapshot{"db@a"}));
   EXPECT_EQ(RequestOf("rollback db@a"), control::Request(control::Rollback{"db@a", false}));
   EXPECT_EQ(RequestOf("rollback db@a --force"), control::Request(control::Rollback{"db@a", true}));
   EXPECT_EQ(RequestOf("status"), control::Request(control::GetStatus{}));
+  EXPECT_EQ(RequestOf("status --usage"), control::Request(control::GetStatus{true}));
 }
 
 ScrubCommand ScrubOf(const std::string& line) {

@@ -345,13 +345,15 @@ class Grammar {
 
     AddClient(noun, "list", "List the volumes", [] { return control::ListVolumes{}; });
 
-    AddClient(noun, "show", "Show all about a volume",
-              [this]() -> absl::StatusOr<control::Request> {
-                TF_RETURN_IF_ERROR(CheckName(name_));
-                return control::ShowVolume{name_};
-              })
-        ->add_option("NAME", name_, "The volume")
-        ->required();
+    CLI::App* show =
+        AddClient(noun, "show", "Show all about a volume, and what it and its snapshots use",
+                  [this]() -> absl::StatusOr<control::Request> {
+                    TF_RETURN_IF_ERROR(CheckName(name_));
+                    return control::ShowVolume{.name = name_, .usage = !no_usage_};
+                  });
+    show->add_option("NAME", name_, "The volume")->required();
+    show->add_flag("--no-usage", no_usage_,
+                   "Don't count what is used, which takes a while where there is much");
 
     CLI::App* resize =
         AddClient(noun, "resize", "Change a volume's size", [this] { return MakeVolumeResize(); });
@@ -398,16 +400,18 @@ class Grammar {
               [this] { return MakeSnapshotCreate(); })
         ->add_option("VOL@SNAP", names_, "The volume and the snapshot's name")
         ->required();
-    AddClient(noun, "list", "List the snapshots of a volume, or of all",
-              [this]() -> absl::StatusOr<control::Request> {
-                control::ListSnapshots list;
-                if (!name_.empty()) {
-                  TF_RETURN_IF_ERROR(CheckName(name_));
-                  list.volume = name_;
-                }
-                return list;
-              })
-        ->add_option("VOL", name_, "Only of this volume");
+    CLI::App* list = AddClient(noun, "list", "List the snapshots of a volume, or of all",
+                               [this]() -> absl::StatusOr<control::Request> {
+                                 control::ListSnapshots request{.volume = {}, .usage = usage_};
+                                 if (!name_.empty()) {
+                                   TF_RETURN_IF_ERROR(CheckName(name_));
+                                   request.volume = name_;
+                                 }
+                                 return request;
+                               });
+    list->add_option("VOL", name_, "Only of this volume");
+    list->add_flag("--usage", usage_,
+                   "Count what each one holds, and what deleting it alone gives back");
     AddClient(noun, "delete", "Delete a snapshot; what only it holds is freed",
               [this]() -> absl::StatusOr<control::Request> {
                 TF_RETURN_IF_ERROR(SnapshotName::Parse(name_).status());
@@ -495,7 +499,9 @@ class Grammar {
 
   void AddStatus() {
     AddClient(&app_, "status", "Show how the pool and its sets are",
-              [] { return control::GetStatus{}; });
+              [this] { return control::GetStatus{.usage = usage_}; })
+        ->add_flag("--usage", usage_,
+                   "Count now what the volumes and their history use. Default: the last count");
     AddClient(&app_, "latency", "Show how long each stage of the clients' requests takes",
               [] { return control::GetLatency{}; });
     AddClient(&app_, "metrics", "Write all numbers as text for Prometheus",
@@ -622,6 +628,8 @@ class Grammar {
   // What the parser fills in; a leaf uses what it has declared.
   bool json_ = false;
   bool force_ = false;
+  bool usage_ = false;
+  bool no_usage_ = false;
   bool verify_ = false;
   bool dump_ = false;
   bool compare_ = false;

@@ -259,6 +259,7 @@ Task<void> Daemon::CloseUnattached() {
 Task<void> Daemon::Close() {
   if (metrics_ != nullptr) co_await metrics_->Stop();
   metrics_.reset();
+  if (pool_ != nullptr) pool_->CancelUsage();  // The control API waits for what it has asked for.
   if (control_ != nullptr) co_await control_->Stop();
   control_.reset();
   if (nbd_ != nullptr) co_await nbd_->Stop();

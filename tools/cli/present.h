@@ -17,6 +17,9 @@ absl::Status PresentVolume(std::ostream& out, const std::string& body);
 absl::Status PresentVolumeChange(std::ostream& out, const std::string& verb,
                                  const std::string& body);
 
+// "on set a as of 2026-11-22 10:42:07Z, in 12 ms"
+std::string CountedText(const UsageInfo& usage);
+
 // snapshot.cc
 absl::Status PresentSnapshotList(std::ostream& out, const std::string& body);
 absl::Status PresentSnapshotCreate(std::ostream& out, const std::string& body);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,41 @@ void PrintScrubs(std::ostream& out, const std::vector<ReplicaInfo>& replicas) {
   table.Print(out);
 }
 
+constexpr size_t kVolumesShown = 10;  // those that use most; --json has all
+
+// What the live data of a set is used by, as it was counted last.
+void PrintUsage(std::ostream& out, const control::UsageAnswer& answer) {
+  if (!answer.failed.empty()) {
+    out << "\nusage: not counted: " << Printable(answer.failed) << "\n";
+    return;
+  }
+  if (!answer.usage.has_value()) {
+    out << "\nusage: not counted since the daemon started; `twofold status --usage` does\n";
+    return;
+  }
+  const UsageInfo& usage = *answer.usage;
+  const UsageInfo::Sum sum = usage.sum.value_or(UsageInfo::Sum());
+  out << "\nusage, counted " << CountedText(usage) << "\n";
+  Table table({{"VOLUME"},
+               {"PRESENT", Align::kRight},
+               {"HISTORY", Align::kRight},
+               {"IN ALL", Align::kRight}});
+  std::vector<VolumeUsageInfo> volumes = usage.volumes;
+  std::stable_sort(volumes.begin(), volumes.end(),
+                   [](const auto& x, const auto& y) { return x.total_bytes() > y.total_bytes(); });
+  for (size_t i = 0; i < std::min(volumes.size(), kVolumesShown); ++i) {
+    table.Add({volumes[i].name, FormatSizeRounded(volumes[i].present_bytes),
+               FormatSizeRounded(volumes[i].history_bytes),
+               FormatSizeRounded(volumes[i].total_bytes())});
+  }
+  table.Add({absl::StrCat("all ", volumes.size()), FormatSizeRounded(sum.present_bytes),
+             FormatSizeRounded(sum.history_bytes),
+             FormatSizeRounded(sum.present_bytes + sum.history_bytes)});
+  table.Add({"deleted, to be given back", "", "", FormatSizeRounded(sum.to_give_back_bytes)});
+  table.Add({"live", "", "", FormatSizeRounded(sum.live_bytes)});
+  table.Print(out);
+}
+
 }  // namespace
 
 absl::Status PresentStatus(std::ostream& out, const std::string& body) {
@@ -111,6 +147,7 @@ absl::Status PresentStatus(std::ostream& out, const std::string& body) {
                absl::StrCat(replica.bad_blocks_seen), Printable(replica.place)});
   }
   table.Print(out);
+  PrintUsage(out, status.usage);
   for (const ReplicaInfo& replica : pool.replicas) {
     const std::string progress = PresentResync(replica);
     if (!progress.empty()) out << "\nset " << replica.set << ": " << Printable(progress) << "\n";

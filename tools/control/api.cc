@@ -42,8 +42,24 @@ std::vector<StageLatency> Latencies(const Pool& pool, const nbd::Server* nbd) {
   return all;
 }
 
-Task<Answer> Run(Pool* pool, const nbd::Server* nbd, const DaemonInfo* daemon, GetStatus) {
-  co_return Done(EncodeStatus(pool->Info(), *daemon, Latencies(*pool, nbd)));
+// What can't be counted leaves the rest of an answer as it is.
+Task<UsageAnswer> CountUsage(Pool* pool, std::optional<std::string> volume) {
+  UsageAnswer answer;
+  absl::StatusOr<UsageInfo> usage = co_await pool->CountUsage(std::move(volume));
+  if (usage.ok()) {
+    answer.usage = *std::move(usage);
+  } else {
+    answer.failed = std::string(usage.status().message());
+  }
+  co_return answer;
+}
+
+Task<Answer> Run(Pool* pool, const nbd::Server* nbd, const DaemonInfo* daemon, GetStatus request) {
+  UsageAnswer usage{.usage = pool->LastUsage(), .failed = ""};
+  if (request.usage) {
+    usage = co_await CountUsage(pool, std::nullopt);
+  }
+  co_return Done(EncodeStatus(pool->Info(), *daemon, Latencies(*pool, nbd), usage));
 }
 
 Task<Answer> Run(Pool* pool, const nbd::Server* nbd, const DaemonInfo*, GetLatency) {
@@ -61,15 +77,25 @@ Task<Answer> Run(Pool* pool, const nbd::Server*, const DaemonInfo* daemon, ListV
 }
 
 Task<Answer> Run(Pool* pool, const nbd::Server*, const DaemonInfo* daemon, ShowVolume request) {
-  const absl::StatusOr<VolumeInfo> volume = pool->FindVolume(request.name);
+  absl::StatusOr<VolumeInfo> volume = pool->FindVolume(request.name);
+  if (!volume.ok() || !request.usage) {
+    co_return volume.ok() ? Done(EncodeVolume(*volume, *daemon)) : Failed(volume.status());
+  }
+  const UsageAnswer usage = co_await CountUsage(pool, request.name);
+  volume = pool->FindVolume(request.name);  // It may have been deleted meanwhile.
   if (!volume.ok()) co_return Failed(volume.status());
-  co_return Done(EncodeVolume(*volume, *daemon));
+  co_return Done(EncodeVolume(*volume, *daemon, usage));
 }
 
 Task<Answer> Run(Pool* pool, const nbd::Server*, const DaemonInfo* daemon, ListSnapshots request) {
-  const absl::StatusOr<std::vector<SnapshotInfo>> snapshots = pool->Snapshots(request.volume);
+  absl::StatusOr<std::vector<SnapshotInfo>> snapshots = pool->Snapshots(request.volume);
   if (!snapshots.ok()) co_return Failed(snapshots.status());
-  co_return Done(EncodeSnapshots(*snapshots, *daemon));
+  if (!request.usage) co_return Done(EncodeSnapshots(*snapshots, *daemon));
+  const absl::StatusOr<UsageInfo> usage = co_await pool->CountUsage(request.volume);
+  if (!usage.ok()) co_return Failed(usage.status());
+  snapshots = pool->Snapshots(request.volume);
+  if (!snapshots.ok()) co_return Failed(snapshots.status());
+  co_return Done(EncodeSnapshots(*snapshots, *daemon, *usage));
 }
 
 Task<Answer> Run(Pool* pool, const nbd::Server*, const DaemonInfo* daemon, CreateVolume request) {

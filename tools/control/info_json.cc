@@ -1,6 +1,8 @@
 #include "tools/control/info_json.h"
 
 #include <boost/json.hpp>
+#include <functional>
+#include <map>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -16,27 +18,12 @@
 #include "tools/control/percent.h"
 #include "tools/control/scrub_json.h"
 #include "tools/control/status_codes.h"
+#include "tools/control/usage_json.h"
 
 namespace twofold::control {
 namespace json = boost::json;
 
 namespace {
-
-std::string FormatPosition(const Position& position) {
-  return absl::StrCat(position.generation.value(), ".", position.seq.value());
-}
-
-absl::StatusOr<Position> ParsePosition(const std::string& text) {
-  const std::pair<absl::string_view, absl::string_view> parts =
-      absl::StrSplit(text, absl::MaxSplits('.', 1));
-  uint64_t generation = 0;
-  uint64_t seq = 0;
-  if (!absl::SimpleAtoi(parts.first, &generation) || !absl::SimpleAtoi(parts.second, &seq)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", absl::Utf8SafeCHexEscape(text), "\" is no position"));
-  }
-  return Position{Generation(generation), Seq(seq)};
-}
 
 json::array Uris(const DaemonInfo& daemon, const std::string& export_name) {
   json::array uris;
@@ -76,6 +63,17 @@ json::object ToJson(const SnapshotInfo& snapshot, const DaemonInfo& daemon) {
   // 0 is "alone": left out, so that equal numbers always mean one instant.
   if (snapshot.group.value() != 0) object["group"] = snapshot.group.value();
   return object;
+}
+
+// Of a volume where it was asked for, of a status always; null with the reason where there is none.
+void AddUsage(const UsageAnswer& usage, json::object (*to_json)(const UsageInfo&),
+              json::object* object) {
+  if (usage.usage.has_value()) {
+    (*object)["usage"] = to_json(*usage.usage);
+  } else {
+    (*object)["usage"] = nullptr;
+  }
+  if (!usage.failed.empty()) (*object)["usage_failed"] = usage.failed;
 }
 
 json::value ToJson(const std::optional<ResyncInfo>& resync) {
@@ -146,6 +144,20 @@ json::object ToJson(const DaemonInfo& daemon) {
 
 // ---- Decoding ----
 
+// Where there is one.
+absl::Status UsageFromJson(const json::value& value,
+                           const std::function<absl::Status(const json::value&, UsageInfo*)>& read,
+                           UsageAnswer* answer) {
+  const json::object* const object = value.if_object();
+  const json::value* const usage = object == nullptr ? nullptr : object->if_contains("usage");
+  if (usage != nullptr && !usage->is_null()) {
+    TF_RETURN_IF_ERROR(read(*usage, &answer->usage.emplace()));
+  }
+  JsonFields fields(value);
+  answer->failed = fields.OptionalString("usage_failed").value_or("");
+  return fields.status();
+}
+
 absl::Status FromJson(const json::value& value, VolumeAnswer& answer) {
   VolumeInfo& volume = answer.info;
   JsonFields fields(value);
@@ -166,7 +178,10 @@ absl::Status FromJson(const json::value& value, VolumeAnswer& answer) {
   TF_ASSIGN_OR_RETURN(volume.on_set_loss, ParseOnSetLoss(on_set_loss));
   TF_ASSIGN_OR_RETURN(volume.created, ParseTime(created));
   TF_ASSIGN_OR_RETURN(volume.position, ParsePosition(position));
-  return absl::OkStatus();
+  const auto read = [&volume](const json::value& usage, UsageInfo* info) {
+    return VolumeUsageFromJson(usage, volume.name, info);
+  };
+  return UsageFromJson(value, read, &answer.usage);
 }
 
 absl::Status FromJson(const json::value& value, SnapshotAnswer& answer) {
@@ -182,6 +197,8 @@ absl::Status FromJson(const json::value& value, SnapshotAnswer& answer) {
   snapshot.before_rollback = fields.Bool("before_rollback");
   snapshot.group = GroupId(fields.OptionalUint64("group").value_or(0));
   answer.uris = fields.Strings("uris");
+  answer.shown_bytes = fields.OptionalUint64("shown_bytes");
+  answer.own_bytes = fields.OptionalUint64("own_bytes");
   TF_RETURN_IF_ERROR(fields.status());
   TF_ASSIGN_OR_RETURN(snapshot.position, ParsePosition(position));
   TF_ASSIGN_OR_RETURN(snapshot.created, ParseTime(created));
@@ -292,7 +309,8 @@ absl::Status FromJson(const json::value& value, StatusAnswer& status) {
     TF_RETURN_IF_ERROR(FromJson(*degraded, *pool.degraded));
   }
   TF_RETURN_IF_ERROR(FromJson(replicas, pool.replicas));
-  return FromJson(*daemon, status.daemon);
+  TF_RETURN_IF_ERROR(FromJson(*daemon, status.daemon));
+  return UsageFromJson(value, PoolUsageFromJson, &status.usage);
 }
 
 // Parses `text` and decodes it with `decode`; whatever fails is the answer's fault, not the
@@ -330,16 +348,34 @@ std::string NbdUri(const std::string& endpoint, const std::string& export_name) 
   return absl::StrCat("nbd://", endpoint, "/", export_name);
 }
 
-std::string EncodeVolume(const VolumeInfo& volume, const DaemonInfo& daemon) {
-  return json::serialize(ToJson(volume, daemon));
+std::string EncodeVolume(const VolumeInfo& volume, const DaemonInfo& daemon,
+                         const UsageAnswer& usage) {
+  json::object object = ToJson(volume, daemon);
+  if (!usage.empty()) AddUsage(usage, VolumeUsageToJson, &object);
+  return json::serialize(object);
 }
 
 std::string EncodeVolumes(const std::vector<VolumeInfo>& volumes, const DaemonInfo& daemon) {
   return json::serialize(json::object{{"volumes", ToJson(volumes, daemon)}});
 }
 
-std::string EncodeSnapshots(const std::vector<SnapshotInfo>& snapshots, const DaemonInfo& daemon) {
-  return json::serialize(json::object{{"snapshots", ToJson(snapshots, daemon)}});
+std::string EncodeSnapshots(const std::vector<SnapshotInfo>& snapshots, const DaemonInfo& daemon,
+                            const UsageInfo& usage) {
+  std::map<SnapshotId, SnapshotUsageInfo> counted;
+  for (const VolumeUsageInfo& volume : usage.volumes) {
+    for (const SnapshotUsageInfo& snapshot : volume.snapshots) counted[snapshot.id] = snapshot;
+  }
+  json::array array;
+  for (const SnapshotInfo& snapshot : snapshots) {
+    json::object object = ToJson(snapshot, daemon);
+    const auto found = counted.find(snapshot.id);
+    if (found != counted.end()) {
+      object["shown_bytes"] = found->second.shown_bytes;
+      object["own_bytes"] = found->second.own_bytes;
+    }
+    array.push_back(std::move(object));
+  }
+  return json::serialize(json::object{{"snapshots", std::move(array)}});
 }
 
 std::string EncodeRollback(const std::string& snapshot, const SnapshotInfo& kept_as,
@@ -349,19 +385,21 @@ std::string EncodeRollback(const std::string& snapshot, const SnapshotInfo& kept
 }
 
 std::string EncodeStatus(const PoolInfo& pool, const DaemonInfo& daemon,
-                         const std::vector<StageLatency>& latencies) {
-  return json::serialize(json::object{{"pool", pool.pool_id},
-                                      {"state", pool.state},
-                                      {"degraded", ToJson(pool.degraded)},
-                                      {"generation", pool.generation.value()},
-                                      {"membership_version", pool.membership_version},
-                                      {"witness", pool.witness},
-                                      {"buffers_used_bytes", pool.buffer_pool_used_bytes},
-                                      {"buffers_capacity_bytes", pool.buffer_pool_capacity_bytes},
-                                      {"resync_bytes_per_second", pool.resync_bytes_per_second},
-                                      {"replicas", ToJson(pool.replicas)},
-                                      {"latency", LatencyToJson(latencies, /*buckets=*/false)},
-                                      {"daemon", ToJson(daemon)}});
+                         const std::vector<StageLatency>& latencies, const UsageAnswer& usage) {
+  json::object object = {{"pool", pool.pool_id},
+                         {"state", pool.state},
+                         {"degraded", ToJson(pool.degraded)},
+                         {"generation", pool.generation.value()},
+                         {"membership_version", pool.membership_version},
+                         {"witness", pool.witness},
+                         {"buffers_used_bytes", pool.buffer_pool_used_bytes},
+                         {"buffers_capacity_bytes", pool.buffer_pool_capacity_bytes},
+                         {"resync_bytes_per_second", pool.resync_bytes_per_second},
+                         {"replicas", ToJson(pool.replicas)},
+                         {"latency", LatencyToJson(latencies, /*buckets=*/false)},
+                         {"daemon", ToJson(daemon)}};
+  AddUsage(usage, PoolUsageToJson, &object);
+  return json::serialize(object);
 }
 
 std::string EncodeReplica(const ReplicaInfo& replica) { return json::serialize(ToJson(replica)); }
@@ -436,6 +474,22 @@ absl::Status DecodeError(unsigned http_status, absl::string_view text) {
   }
   return absl::UnknownError(absl::StrCat("the daemon answered with HTTP status ", http_status,
                                          " and no error text; is it a Twofold daemon?"));
+}
+
+std::string FormatPosition(const Position& position) {
+  return absl::StrCat(position.generation.value(), ".", position.seq.value());
+}
+
+absl::StatusOr<Position> ParsePosition(const std::string& text) {
+  const std::pair<absl::string_view, absl::string_view> parts =
+      absl::StrSplit(text, absl::MaxSplits('.', 1));
+  uint64_t generation = 0;
+  uint64_t seq = 0;
+  if (!absl::SimpleAtoi(parts.first, &generation) || !absl::SimpleAtoi(parts.second, &seq)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", absl::Utf8SafeCHexEscape(text), "\" is no position"));
+  }
+  return Position{Generation(generation), Seq(seq)};
 }
 
 std::string FormatTime(WallNanos time) {

@@ -4,6 +4,7 @@
 // "generation.seq".
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,12 +29,22 @@ struct DaemonInfo {
 // (the NBD project's doc/uri.md).
 std::string NbdUri(const std::string& endpoint, const std::string& export_name);
 
+// What is used by what, where it was asked for: the count, or why there is none.
+struct UsageAnswer {
+  std::optional<UsageInfo> usage;
+  std::string failed;
+  bool empty() const { return !usage.has_value() && failed.empty(); }
+};
+
 // Each volume and each snapshot comes with its NBD URIs.
-std::string EncodeVolume(const VolumeInfo& volume, const DaemonInfo& daemon);
+std::string EncodeVolume(const VolumeInfo& volume, const DaemonInfo& daemon,
+                         const UsageAnswer& usage = {});
 // {"volumes": [...]}
 std::string EncodeVolumes(const std::vector<VolumeInfo>& volumes, const DaemonInfo& daemon);
 // {"snapshots": [...]}
-std::string EncodeSnapshots(const std::vector<SnapshotInfo>& snapshots, const DaemonInfo& daemon);
+// Those that are in `usage` with what they hold.
+std::string EncodeSnapshots(const std::vector<SnapshotInfo>& snapshots, const DaemonInfo& daemon,
+                            const UsageInfo& usage = {});
 // {"rolled_back_to": "vol@snap", "kept_as": {snapshot}}
 std::string EncodeRollback(const std::string& snapshot, const SnapshotInfo& kept_as,
                            const DaemonInfo& daemon);
@@ -41,7 +52,7 @@ std::string EncodeReplica(const ReplicaInfo& replica);
 // {"resync_bytes_per_second": ..., "replicas": [...]}
 std::string EncodeReplicas(const PoolInfo& pool);
 std::string EncodeStatus(const PoolInfo& pool, const DaemonInfo& daemon,
-                         const std::vector<StageLatency>& latencies);
+                         const std::vector<StageLatency>& latencies, const UsageAnswer& usage = {});
 std::string EncodeDeleted(const std::string& name);  // {"deleted": "name"}
 std::string EncodeError(const ApiError& error);      // {"error": {"code": ..., "message": ...}}
 
@@ -49,14 +60,18 @@ std::string EncodeError(const ApiError& error);      // {"error": {"code": ..., 
 struct VolumeAnswer {
   VolumeInfo info;
   std::vector<std::string> uris;
+  UsageAnswer usage;
 };
 struct SnapshotAnswer {
   SnapshotInfo info;
   std::vector<std::string> uris;
+  std::optional<uint64_t> shown_bytes;  // where they were counted
+  std::optional<uint64_t> own_bytes;
 };
 struct StatusAnswer {
   PoolInfo pool;
   DaemonInfo daemon;
+  UsageAnswer usage;  // the last one
 };
 absl::StatusOr<VolumeAnswer> DecodeVolume(absl::string_view text);
 absl::StatusOr<std::vector<VolumeAnswer>> DecodeVolumes(absl::string_view text);
@@ -68,6 +83,10 @@ absl::StatusOr<PoolInfo> DecodeReplicas(absl::string_view text);
 absl::StatusOr<StatusAnswer> DecodeStatus(absl::string_view text);
 // The error that an answer carries; kUnknown with the text where it carries none.
 absl::Status DecodeError(unsigned http_status, absl::string_view text);
+
+// "3.17", and back.
+std::string FormatPosition(const Position& position);
+absl::StatusOr<Position> ParsePosition(const std::string& text);
 
 // "2026-11-22T10:42:07.5Z", and back.
 std::string FormatTime(WallNanos time);

@@ -96,8 +96,10 @@ absl::Status CheckSize(uint64_t size_bytes) {
 absl::Status NoQuery(const Parts& parts) { return QueryFields(parts.query).Finish(); }
 
 absl::StatusOr<Request> ParseGetStatus(const Parts& parts) {
-  TF_RETURN_IF_ERROR(NoQuery(parts));
-  return GetStatus{};
+  QueryFields query(parts.query);
+  const GetStatus request{.usage = query.Bool("usage")};
+  TF_RETURN_IF_ERROR(query.Finish());
+  return request;
 }
 
 absl::StatusOr<Request> ParseGetLatency(const Parts& parts) {
@@ -136,9 +138,11 @@ absl::StatusOr<Request> ParseCreateVolume(const Parts& parts) {
 }
 
 absl::StatusOr<Request> ParseShowVolume(const Parts& parts) {
-  TF_RETURN_IF_ERROR(NoQuery(parts));
   TF_RETURN_IF_ERROR(CheckName(parts.path[1]));
-  return ShowVolume{parts.path[1]};
+  QueryFields query(parts.query);
+  ShowVolume request{.name = parts.path[1], .usage = query.Bool("usage")};
+  TF_RETURN_IF_ERROR(query.Finish());
+  return request;
 }
 
 absl::StatusOr<Request> ParseResizeVolume(const Parts& parts) {
@@ -163,7 +167,7 @@ absl::StatusOr<Request> ParseDeleteVolume(const Parts& parts) {
 
 absl::StatusOr<Request> ParseListSnapshots(const Parts& parts) {
   QueryFields query(parts.query);
-  ListSnapshots request{.volume = query.String("volume")};
+  ListSnapshots request{.volume = query.String("volume"), .usage = query.Bool("usage")};
   TF_RETURN_IF_ERROR(query.Finish());
   if (request.volume) TF_RETURN_IF_ERROR(CheckName(*request.volume));
   return request;
@@ -390,7 +394,9 @@ std::variant<Request, ApiError> ParseRequest(const RequestMessage& message) {
 namespace {
 
 struct Encoder {
-  RequestMessage operator()(const GetStatus&) const { return {"GET", "/v1/status", ""}; }
+  RequestMessage operator()(const GetStatus& request) const {
+    return {"GET", request.usage ? "/v1/status?usage=true" : "/v1/status", ""};
+  }
   RequestMessage operator()(const GetLatency&) const { return {"GET", "/v1/latency", ""}; }
   RequestMessage operator()(const GetMetrics&) const { return {"GET", "/v1/metrics", ""}; }
   RequestMessage operator()(const ListVolumes&) const { return {"GET", "/v1/volumes", ""}; }
@@ -402,7 +408,7 @@ struct Encoder {
                                          {"on_set_loss", OnSetLossName(request.on_set_loss)}})};
   }
   RequestMessage operator()(const ShowVolume& request) const {
-    return {"GET", VolumePath(request.name), ""};
+    return {"GET", absl::StrCat(VolumePath(request.name), request.usage ? "?usage=true" : ""), ""};
   }
   RequestMessage operator()(const ResizeVolume& request) const {
     return {"PATCH", VolumePath(request.name),
@@ -414,10 +420,10 @@ struct Encoder {
             ""};
   }
   RequestMessage operator()(const ListSnapshots& request) const {
-    return {"GET",
-            request.volume ? absl::StrCat("/v1/snapshots?volume=", PercentEncode(*request.volume))
-                           : "/v1/snapshots",
-            ""};
+    std::string target = "/v1/snapshots";
+    if (request.volume) absl::StrAppend(&target, "?volume=", PercentEncode(*request.volume));
+    if (request.usage) absl::StrAppend(&target, request.volume ? "&" : "?", "usage=true");
+    return {"GET", std::move(target), ""};
   }
   RequestMessage operator()(const CreateSnapshots& request) const {
     json::array names(request.names.begin(), request.names.end());

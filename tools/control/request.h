@@ -18,6 +18,7 @@
 namespace twofold::control {
 
 struct GetStatus {
+  bool usage = false;  // counted now; else the last count
   bool operator==(const GetStatus&) const = default;
 };
 // The whole histograms of which a status has the percentiles.
@@ -40,6 +41,7 @@ struct CreateVolume {
 };
 struct ShowVolume {
   std::string name;
+  bool usage = false;  // with what it uses, counted now
   bool operator==(const ShowVolume&) const = default;
 };
 struct ResizeVolume {
@@ -55,6 +57,7 @@ struct DeleteVolume {
 };
 struct ListSnapshots {
   std::optional<std::string> volume;
+  bool usage = false;  // with what they use, counted now
   bool operator==(const ListSnapshots&) const = default;
 };
 struct CreateSnapshots {
