@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -85,8 +86,9 @@ void PrintUsage(std::ostream& out, const control::UsageAnswer& answer) {
                {"HISTORY", Align::kRight},
                {"IN ALL", Align::kRight}});
   std::vector<VolumeUsageInfo> volumes = usage.volumes;
-  std::stable_sort(volumes.begin(), volumes.end(),
-                   [](const auto& x, const auto& y) { return x.total_bytes() > y.total_bytes(); });
+  std::sort(volumes.begin(), volumes.end(), [](const auto& x, const auto& y) {
+    return std::pair(y.total_bytes(), x.name) < std::pair(x.total_bytes(), y.name);
+  });
   for (size_t i = 0; i < std::min(volumes.size(), kVolumesShown); ++i) {
     table.Add({volumes[i].name, FormatSizeRounded(volumes[i].present_bytes),
                FormatSizeRounded(volumes[i].history_bytes),

@@ -102,7 +102,8 @@ absl::Status VolumeUsageFromJson(const json::value& value, absl::string_view vol
 absl::Status PoolUsageFromJson(const json::value& value, UsageInfo* usage) {
   JsonFields fields(value);
   TF_RETURN_IF_ERROR(HeadFromJson(fields, usage));
-  UsageInfo::Sum& sum = usage->sum.emplace();
+  usage->sum = UsageInfo::Sum();
+  UsageInfo::Sum& sum = *usage->sum;
   sum.live_bytes = fields.Uint64("live_bytes");
   sum.present_bytes = fields.Uint64("present_bytes");
   sum.history_bytes = fields.Uint64("history_bytes");
