@@ -39,6 +39,7 @@
 #include "storage/map/resync_plan.h"
 #include "storage/map/run_list.h"
 #include "storage/runtime/cancel.h"
+#include "storage/log/departure_group.h"
 #include "storage/runtime/executor.h"
 #include "storage/runtime/task_scope.h"
 #include "storage/store/store.h"
@@ -66,9 +67,11 @@ using View = std::map<uint64_t, Shown>;
 
 class Node {
  public:
-  Node(std::string name, uint64_t seed, sim::SimPoller* poller, Prng* random)
+  Node(std::string name, uint64_t seed, sim::SimPoller* poller, DepartureGroup* departures,
+       Prng* random)
       : name_(std::move(name)),
         poller_(*poller),
+        departures_(*departures),
         random_(*random),
         disk_(name_),
         metadata_(seed, {}) {}
@@ -82,7 +85,8 @@ class Node {
 
   Task<bool> Open(bool read_only) {
     crashed_ = false;
-    const StoreOptions options = sim::RandomStoreOptions(random_, read_only);
+    StoreOptions options = sim::RandomStoreOptions(random_, read_only);
+    options.departures = &departures_;
     auto store = co_await sim::OpenStoreOn(&poller_, &disk_, &metadata_, options);
     EXPECT_TRUE(store.ok()) << name_ << ": " << store.status();
     if (!store.ok()) co_return false;
@@ -180,6 +184,7 @@ class Node {
  private:
   const std::string name_;
   sim::SimPoller& poller_;
+  DepartureGroup& departures_;
   Prng& random_;
   sim::SimDisk disk_;
   sim::SimMetadataDisk metadata_;
@@ -197,8 +202,8 @@ class World {
         random_(seed),
         poller_(seed),
         executor_(poller_),
-        source_("a", seed ^ 0xa, &poller_, &random_),
-        target_("b", seed ^ 0xb, &poller_, &random_) {}
+        source_("a", seed ^ 0xa, &poller_, &departures_, &random_),
+        target_("b", seed ^ 0xb, &poller_, &departures_, &random_) {}
 
   void Run() { executor_.Run(RunAll()); }
   void RunTargetLosesMap() { executor_.Run(TargetLosesMap()); }
@@ -984,6 +989,7 @@ class World {
   Prng random_;
   sim::SimPoller poller_;
   Executor executor_;
+  DepartureGroup departures_;
   Node source_;
   Node target_;
   Generation generation_;
@@ -1078,8 +1084,8 @@ class PoolWorld {
       : random_(seed),
         poller_(seed),
         executor_(poller_),
-        source_("a", seed ^ 0xa, &poller_, &random_),
-        target_("b", seed ^ 0xb, &poller_, &random_) {}
+        source_("a", seed ^ 0xa, &poller_, &departures_, &random_),
+        target_("b", seed ^ 0xb, &poller_, &departures_, &random_) {}
 
   // `rate`: of the resync, bytes a second; 0: no limit.
   void Run(bool admitted, uint64_t rate = 0) {
@@ -1225,6 +1231,7 @@ class PoolWorld {
   Prng random_;
   sim::SimPoller poller_;
   Executor executor_;
+  DepartureGroup departures_;
   Node source_;
   Node target_;
   std::optional<Membership> stored_;
