@@ -437,12 +437,18 @@ class RotWorld {
 uint64_t refusals = 0;
 uint64_t damages = 0;
 
+// A pool that has been written to.
+Task<bool> Begin(RotWorld* world) {
+  co_await world->Format();
+  const bool started = co_await world->Start();
+  if (started) co_await world->Change(40 + world->random().Uniform(200));
+  co_return started;
+}
+
 Task<void> PlaySeed(RotWorld* world) {
   Prng& random = world->random();
-  co_await world->Format();
-  bool started = co_await world->Start();
+  bool started = co_await Begin(world);
   if (!started) co_return;
-  co_await world->Change(40 + random.Uniform(200));
   for (int round = 0; round < 3 && !::testing::Test::HasFailure(); ++round) {
     const size_t victim = random.Uniform(2);
     co_await world->Change(random.Uniform(40));
@@ -515,10 +521,8 @@ struct OlderMaps {
 // snapshot, and stays so.
 Task<void> PutBackAnOlderMap(RotWorld* world, OlderMaps* outcomes) {
   Prng& random = world->random();
-  co_await world->Format();
-  bool started = co_await world->Start();
+  bool started = co_await Begin(world);
   if (!started) co_return;
-  co_await world->Change(40 + random.Uniform(200));
   for (int round = 0; round < 3 && !::testing::Test::HasFailure(); ++round) {
     const size_t victim = random.Uniform(2);
     co_await world->Change(random.Uniform(40));
