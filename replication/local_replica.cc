@@ -79,6 +79,10 @@ ReplicaStatus LocalReplica::status() const {
   status.log_written_bytes = written.log_bytes;
   status.map_written_bytes = written.map_bytes;
   status.moved_blocks = store_->cleaning_counters().moved_blocks;
+  const Store::Busy busy = store_->busy();
+  status.checkpoint_running = busy.checkpoint;
+  status.clean_running = busy.clean;
+  status.reclaim_jobs = busy.reclaim_jobs;
   status.incarnation = store_->superblock().incarnation;
   status.superblock_version = store_->superblock().version;
   status.bad_blocks_seen = store_->bad_blocks_seen();

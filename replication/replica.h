@@ -66,6 +66,10 @@ struct ReplicaStatus {
   uint64_t log_written_bytes = 0;
   uint64_t map_written_bytes = 0;
   uint64_t moved_blocks = 0;
+  // What it does just now; Store::Busy.
+  bool checkpoint_running = false;
+  bool clean_running = false;
+  uint64_t reclaim_jobs = 0;
   Incarnation incarnation;
   uint64_t superblock_version = 0;  // grows when its superblock is written
   uint64_t bad_blocks_seen = 0;

@@ -93,6 +93,11 @@ struct ReplicaInfo {
   uint64_t log_written_bytes = 0;
   uint64_t map_written_bytes = 0;
   uint64_t moved_bytes = 0;
+  // What it does just now: a checkpoint, moving a segment, and deletes, trims and rollbacks that
+  // have yet to give something back.
+  bool checkpoint_running = false;
+  bool clean_running = false;
+  uint64_t reclaim_jobs = 0;
   uint64_t incarnation = 0;
   uint64_t bad_blocks_seen = 0;  // CRC failures met since start
   DamageReport damage;           // found since start, and what became of it

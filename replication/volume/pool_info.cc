@@ -87,6 +87,9 @@ ReplicaInfo PoolState::Describe(const Replica& replica) const {
   item.log_written_bytes = status.log_written_bytes;
   item.map_written_bytes = status.map_written_bytes;
   item.moved_bytes = status.moved_blocks * kBlockSize;
+  item.checkpoint_running = status.checkpoint_running;
+  item.clean_running = status.clean_running;
+  item.reclaim_jobs = status.reclaim_jobs;
   item.incarnation = status.incarnation.value();
   item.bad_blocks_seen = status.bad_blocks_seen;
   item.damage = status.damage;

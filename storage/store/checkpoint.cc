@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "storage/base/limits.h"
 #include "storage/base/log.h"
@@ -37,6 +38,8 @@ Task<void> Store::FailCheckpoint(absl::Status status) {
 Task<absl::Status> Store::WriteCheckpoint() {
   TF_CO_RETURN_IF_ERROR(failed_);
   const MonoNanos started = Executor::Current().Now();
+  checkpoint_running_ = true;
+  const absl::Cleanup ended = [this] { checkpoint_running_ = false; };
   absl::Status status = co_await LogWholeCatalogue();
   TF_CO_RETURN_IF_ERROR(status);
   status = co_await map_->PrepareFreeze();

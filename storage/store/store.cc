@@ -370,6 +370,14 @@ Store::Usage Store::usage() {
   return usage;
 }
 
+Store::Busy Store::busy() {
+  Busy busy;
+  busy.checkpoint = checkpoint_running_;
+  busy.clean = cleaning_.has_value();
+  busy.reclaim_jobs = map_->reclaim_jobs();
+  return busy;
+}
+
 Store::Written Store::written() const {
   Written written;
   for (const BlockDevice* device : devices_) written.log_bytes += device->WrittenBytes();

@@ -233,6 +233,13 @@ class Store {
     uint64_t moved_blocks = 0;
   };
   const CleaningCounters& cleaning_counters() const { return counters_; }
+  // What it does just now beside what it is asked for.
+  struct Busy {
+    bool checkpoint = false;
+    bool clean = false;         // a segment is moved, for the cleaner or for repair
+    uint64_t reclaim_jobs = 0;  // deletes, trims and rollbacks that have yet to give something back
+  };
+  Busy busy();
   // What it has written since it was opened.
   struct Written {
     uint64_t log_bytes = 0;  // into its directories, the superblock included
@@ -461,6 +468,7 @@ class Store {
   std::optional<RebuiltMark> rebuilt_;  // the map was made from the log once
   Catalogue checkpoint_catalogue_;
   AsyncMutex checkpoint_mutex_;
+  bool checkpoint_running_ = false;
   std::vector<SegmentNumber> released_;  // since the last one: their rows go with the next
   // Segments from there on hold the newest complete catalogue of the log, the membership before it,
   // and every entry that was not committed when it was written: with it they are the catalogue

@@ -76,6 +76,8 @@ TEST(Metrics, SaysHowSetsAre) {
   pool.replicas[0].log_written_bytes = 8192;
   pool.replicas[0].map_written_bytes = 777;
   pool.replicas[0].moved_bytes = 12288;
+  pool.replicas[0].checkpoint_running = true;
+  pool.replicas[0].reclaim_jobs = 3;
   pool.replicas[1].set = "b\"\\\n";
   pool.replicas[1].state = "missing";
   const std::string text = EncodeMetrics(pool, {}, nullptr, {});
@@ -89,7 +91,30 @@ TEST(Metrics, SaysHowSetsAre) {
   EXPECT_THAT(text, HasSubstr("\ntwofold_set_log_written_bytes_total{set=\"a\"} 8192\n"));
   EXPECT_THAT(text, HasSubstr("\ntwofold_set_map_written_bytes_total{set=\"a\"} 777\n"));
   EXPECT_THAT(text, HasSubstr("\ntwofold_set_moved_bytes_total{set=\"a\"} 12288\n"));
+  EXPECT_THAT(text, HasSubstr("\ntwofold_set_checkpoint_running{set=\"a\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("\ntwofold_set_clean_running{set=\"a\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("\ntwofold_set_reclaim_jobs{set=\"a\"} 3\n"));
   EXPECT_TRUE(absl::EndsWith(text, "\n"));
+}
+
+TEST(Metrics, AResyncThatHasEndedIsNotRunning) {
+  PoolInfo pool;
+  pool.replicas.resize(2);
+  for (ReplicaInfo& set : pool.replicas) {
+    set.resync.emplace();
+    set.resync->bytes_done = 5;
+    set.resync->bytes_total = 7;
+  }
+  pool.replicas[0].set = "a";
+  pool.replicas[1].set = "b";
+  pool.replicas[1].resync->ended = 1;
+  const std::string text = EncodeMetrics(pool, {}, nullptr, {});
+  EXPECT_THAT(text, HasSubstr("\ntwofold_set_resync_running{set=\"a\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("\ntwofold_set_resync_done_bytes{set=\"a\"} 5\n"));
+  EXPECT_THAT(text, HasSubstr("\ntwofold_set_resync_total_bytes{set=\"a\"} 7\n"));
+  EXPECT_THAT(text, HasSubstr("\ntwofold_set_resync_running{set=\"b\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("\ntwofold_set_resync_done_bytes{set=\"b\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("\ntwofold_set_resync_total_bytes{set=\"b\"} 0\n"));
 }
 
 }  // namespace

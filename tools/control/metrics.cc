@@ -81,6 +81,11 @@ struct SetMetric {
   uint64_t (*value)(const ReplicaInfo& replica);
 };
 
+// Of a set that was brought level the resync stays, with its end.
+bool IsResyncing(const ReplicaInfo& set) {
+  return set.resync.has_value() && set.resync->ended == 0;
+}
+
 constexpr SetMetric kSetMetrics[] = {
     {"set_in_sync", "gauge", "1 while the set has every acknowledged write.",
      [](const ReplicaInfo& set) { return uint64_t{set.state == "in-sync"}; }},
@@ -107,16 +112,23 @@ constexpr SetMetric kSetMetrics[] = {
      [](const ReplicaInfo& set) { return set.map_written_bytes; }},
     {"set_moved_bytes_total", "counter", "Live data that the cleaner wrote again.",
      [](const ReplicaInfo& set) { return set.moved_bytes; }},
+    {"set_checkpoint_running", "gauge", "1 while a checkpoint is taken.",
+     [](const ReplicaInfo& set) { return uint64_t{set.checkpoint_running}; }},
+    {"set_clean_running", "gauge", "1 while live data is moved out of a segment.",
+     [](const ReplicaInfo& set) { return uint64_t{set.clean_running}; }},
+    {"set_reclaim_jobs", "gauge",
+     "Deletes, trims and rollbacks that have yet to give something back.",
+     [](const ReplicaInfo& set) { return set.reclaim_jobs; }},
     {"set_bad_blocks_total", "counter", "Blocks whose checksum was wrong.",
      [](const ReplicaInfo& set) { return set.bad_blocks_seen; }},
     {"set_damaged_places", "gauge", "Damaged places that are not healed.",
      [](const ReplicaInfo& set) { return uint64_t{set.damage.bad()}; }},
     {"set_resync_running", "gauge", "1 while the set is brought level.",
-     [](const ReplicaInfo& set) { return uint64_t{set.resync.has_value()}; }},
+     [](const ReplicaInfo& set) { return uint64_t{IsResyncing(set)}; }},
     {"set_resync_done_bytes", "gauge", "What the resync under way has moved.",
-     [](const ReplicaInfo& set) { return set.resync.has_value() ? set.resync->bytes_done : 0; }},
+     [](const ReplicaInfo& set) { return IsResyncing(set) ? set.resync->bytes_done : 0; }},
     {"set_resync_total_bytes", "gauge", "What it will move, an estimate from above.",
-     [](const ReplicaInfo& set) { return set.resync.has_value() ? set.resync->bytes_total : 0; }},
+     [](const ReplicaInfo& set) { return IsResyncing(set) ? set.resync->bytes_total : 0; }},
     {"set_scrub_running", "gauge", "1 while the set is scrubbed.",
      [](const ReplicaInfo& set) { return uint64_t{set.scrub.state == "running"}; }},
     {"set_scrub_damaged_places", "gauge", "What the last scrub, or the one under way, found.",
