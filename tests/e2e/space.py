@@ -2,162 +2,31 @@
 """Space comes back, and nothing is lost while it does (M14-M22).
 
 First several times the store's size of random overwriting, with snapshots made and deleted all the time. Then kill -9 at
-random moments while the cleaner, checkpoints, and deletes of snapshots and volumes, rollbacks and what follows from them are at
-work: the store is small, so that it cleans all the time. After each crash both sets must verify (live counts equal to a
-recount), and every acknowledged block and every snapshot must show what it may. At the end all snapshots go, and with
+random moments while the cleaner, checkpoints, deletes of snapshots and volumes, rollbacks and what follows from them are at
+work, and, in every third round, while a set that was away for a while is brought level: the store is small, so that it cleans all
+the time. After each crash both sets must verify (live counts equal to a recount), every acknowledged block and every snapshot must
+show what it may, and once they are level the sets must be equal. How often the daemon was at what when it was killed is
+counted from its own metrics. At the end what is used by what must be what the test knows; then all snapshots go, and with
 them all that the volume does not show.
 
   TWOFOLD_SPACE_TURNS=10 TWOFOLD=build/release/twofold tests/e2e/space.py [ROUNDS] [SEED]
 """
 import os
 import random
-import subprocess
 import sys
 import time
 
 import nbd
 
-from common import Pool, TWOFOLD, check, wait_until
-from common_stamped import BLOCK, content, version_of
+from common import Pool, check, wait_until
+from common_kill import AIMS, Killer
+from common_space import BLOCKS, Space
+from common_stamped import BLOCK
 
-BLOCKS = 3072  # 12 MiB
 STORE = 96 << 20
-DEPTH = 16
-ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else int(os.environ.get("TWOFOLD_SPACE_ROUNDS", "12"))
+ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else int(os.environ.get("TWOFOLD_SPACE_ROUNDS", "9"))
 SEED = int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
 TURNS = int(os.environ.get("TWOFOLD_SPACE_TURNS", "3"))  # times the store's size
-
-
-class Image:
-    """For each block the versions that it may show. What was read once is all that it may show."""
-
-    def __init__(self, versions=None):
-        self.may = [{v} for v in versions] if versions else [{0} for _ in range(BLOCKS)]
-
-    def copy(self):
-        other = Image()
-        other.may = [set(versions) for versions in self.may]
-        return other
-
-    def settle(self, what, versions):
-        for block, version in enumerate(versions):
-            check(version in self.may[block], "%s, block %d shows version %d, not one of %s" %
-                  (what, block, version, sorted(self.may[block])))
-            self.may[block] = {version}
-
-    def shows(self, versions):
-        return all(version in may for version, may in zip(versions, self.may))
-
-
-class Space:
-    def __init__(self, pool, generator):
-        self.pool = pool
-        self.generator = generator
-        self.head = Image()
-        self.snapshots = {}  # name -> Image
-        self.version = 0
-        self.number = 0
-        self.written = 0
-        self.full = 0
-
-    # ---- Writing ----
-
-    def connect(self, export="vol"):
-        handle = nbd.NBD()
-        handle.connect_uri(self.pool.uri(export))
-        return handle
-
-    def send(self, handle, busy):
-        count = self.generator.choice((1, 1, 1, 4))
-        first = self.generator.randrange(BLOCKS - count)
-        blocks = range(first, first + count)
-        if any(block in busy for block in blocks):
-            return
-        trim = self.generator.random() < 0.02
-        versions = []
-        for block in blocks:
-            self.version += 1
-            versions.append(0 if trim else self.version)
-            self.head.may[block].add(versions[-1])
-            for image in self.opening:
-                image.may[block].add(versions[-1])
-            busy.add(block)
-
-        def done(error):
-            for block, version in zip(blocks, versions):
-                busy.discard(block)
-                if error.value == 0:
-                    self.head.may[block] = {version}
-                    self.written += BLOCK
-            if error.value:
-                self.full += 1
-            return 1
-
-        if trim:
-            handle.aio_trim(count * BLOCK, first * BLOCK, done)
-        else:
-            data = b"".join(content(b, v) for b, v in zip(blocks, versions))
-            handle.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(data)), first * BLOCK, done)
-
-    opening = ()
-
-    def write(self, bytes_wanted=None, deadline=None, meanwhile=None):
-        """Until so much was written, the deadline, or the daemon's end; then what is under way. `meanwhile`: a
-        command that must have ended."""
-        handle = self.connect()
-        busy = set()
-        goal = None if bytes_wanted is None else self.written + bytes_wanted
-        try:
-            while ((goal is None or self.written < goal) and
-                   (deadline is None or time.monotonic() < deadline) and
-                   (meanwhile is None or meanwhile.poll() is None)):
-                while handle.aio_in_flight() < DEPTH:
-                    self.send(handle, busy)
-                handle.poll(10)
-            while handle.aio_in_flight() > 0 and handle.poll(10000) > 0:
-                pass
-            handle.shutdown()
-        except nbd.Error:
-            return False
-        return True
-
-    # ---- Looking ----
-
-    def versions(self, export):
-        handle = self.connect(export)
-        versions = []
-        step = 256
-        for first in range(0, BLOCKS, step):
-            data = handle.pread(step * BLOCK, first * BLOCK)
-            versions += [version_of(first + i, bytes(data[i * BLOCK:(i + 1) * BLOCK]))
-                         for i in range(step)]
-        handle.shutdown()
-        return versions
-
-    def listed(self):
-        return {s["name"]: s for s in self.pool.json("snapshot", "list", "vol")["snapshots"]}
-
-    def check_all(self):
-        listed = set(self.listed())
-        check(listed == {"vol@" + name for name in self.snapshots},
-              "snapshots are %s, not %s" % (sorted(listed), sorted(self.snapshots)))
-        self.head.settle("vol", self.versions("vol"))
-        for name, image in self.snapshots.items():
-            image.settle(name, self.versions("vol@" + name))
-
-    # ---- What is done while it may crash ----
-
-    def start(self, *arguments):
-        return subprocess.Popen([TWOFOLD, *arguments], stdout=subprocess.DEVNULL,
-                                stderr=subprocess.DEVNULL,
-                                env=dict(os.environ, TWOFOLD_CONTROL="unix:" + self.pool.control))
-
-    def create(self):
-        self.number += 1
-        name = "s%d" % self.number
-        image = self.head.copy()
-        self.opening = (image,)
-        return name, image, self.start("snapshot", "create", "vol@" + name)
 
 
 def overwrite_many_times(space, pool):
@@ -183,8 +52,17 @@ def overwrite_many_times(space, pool):
 CHOICES = ("create", "rollback", "delete", "volume", "nothing")
 
 
+def be_away_for_a_while(space, pool, generator):
+    """Set b misses some writes; then it is being brought level, so slowly that there is time to be killed."""
+    pool.run("replica", "detach", "b")
+    check(space.write(bytes_wanted=generator.choice((1, 4, 12)) << 20, deadline=time.monotonic() + 5), "the daemon went away")
+    pool.run("replica", "rate", generator.choice(("1M", "4M", "unlimited")))
+    pool.run("replica", "attach", "b")
+
+
 def round_of_deletes(space, pool, generator, number):
-    """A burst of writes beside a command; the daemon is killed at some moment of it."""
+    """A burst of writes beside a command; the daemon is killed at some moment of it. Returns the command, and what the daemon
+    was at."""
     names = sorted(space.snapshots)
     choice = CHOICES[number % len(CHOICES)]
     name = generator.choice(names) if names else None
@@ -193,6 +71,12 @@ def round_of_deletes(space, pool, generator, number):
     if choice == "create" and len(names) >= 3:
         choice = "delete"
     delay = generator.choice((0.005, 0.02, 0.1, 0.4)) * generator.random()
+    aim = generator.choice((None, "clean", "checkpoint", "delete"))
+    into = generator.choice((0, 0.003, 0.03)) * generator.random()
+    if number % 3 == 2:
+        be_away_for_a_while(space, pool, generator)
+        aim = generator.choice((aim, "resync"))
+        into *= 10
     old_head = None
     command = None
     image = None
@@ -205,17 +89,14 @@ def round_of_deletes(space, pool, generator, number):
         command = space.start("rollback", "vol@" + name)
     elif choice == "volume":
         command = space.start("volume", "delete", "other", "--force")
-    # The killer is a process, since the writer below never looks up.
-    killer = subprocess.Popen(["sh", "-c", "sleep %f; kill -9 %d" % (delay, pool.daemon.pid)])
-    if choice == "rollback":
-        command.wait()
-        killer.wait()
-    else:
+    killer = Killer(pool, delay, aim, into)
+    if choice != "rollback":
         try:
-            space.write(deadline=time.monotonic() + 5)
+            space.write(deadline=time.monotonic() + 10)
         except nbd.Error:
             pass
-    killer.wait()
+    work = killer.wait()
+    check(work is not None, "the daemon went away by itself")
     if command is not None:
         command.wait()
     space.opening = ()
@@ -249,7 +130,70 @@ def round_of_deletes(space, pool, generator, number):
         check(all(v["name"] != "other" for v in pool.json("volume", "list")["volumes"]),
               "a volume that was deleted is back")
     space.check_all()
-    return choice
+    bring_level(space, pool)
+    pool.stop()
+    pool.compare_sets()
+    pool.start()
+    return choice, work
+
+
+def bring_level(space, pool):
+    """Beside what a set misses it keeps its old state until it is level (R4). Where there is no room for both, it says so, and
+    what is deleted makes it."""
+
+    def level():
+        status = pool.json("status")
+        if status["state"] == "healthy":
+            return True
+        if any("is full" in replica["reason"] for replica in status["replicas"]) and space.snapshots:
+            name = next(iter(space.snapshots))
+            pool.run("snapshot", "delete", "vol@" + name)
+            del space.snapshots[name]
+            space.made_room += 1
+            time.sleep(1)
+            pool.run("replica", "attach", "b")
+        return False
+
+    wait_until(level, "both sets to be level", seconds=120)
+
+
+def check_usage(space, pool, exact):
+    """What is used by what, against what the test has seen of each version of each block: no two are the same data. Not `exact`:
+    after rollbacks, when a timeline that has a snapshot may hold on to what nothing shows any more. Returns the snapshots' own."""
+    wait_until(lambda: pool.json("status", "--usage")["usage"]["to_give_back_bytes"] == 0,
+               "all that was deleted to be given back", seconds=120)
+
+    def blocks(export):
+        return {(block, version) for block, version in enumerate(space.versions(export)) if version}
+
+    present = blocks("vol")
+    shown = {name: blocks("vol@" + name) for name in space.snapshots}
+    history = len(set().union(*shown.values()) - present) * BLOCK
+    usage = pool.json("volume", "show", "vol")["usage"]
+    check(usage["present_bytes"] == len(present) * BLOCK and
+          usage["total_bytes"] == usage["present_bytes"] + usage["history_bytes"] and
+          (usage["history_bytes"] == history or not exact and usage["history_bytes"] > history),
+          "%d blocks are shown now and %d bytes before; volume show says %s" % (len(present), history, usage))
+    listed = pool.json("snapshot", "list", "vol", "--usage")["snapshots"]
+    for snapshot in listed:
+        name = snapshot["snapshot"]
+        own = len(shown[name] - present.union(*(other for its, other in shown.items() if its != name))) * BLOCK
+        check(snapshot["shown_bytes"] == len(shown[name]) * BLOCK and (snapshot["own_bytes"] == own or not exact),
+              "%s shows %d blocks, %d bytes alone: %s" % (name, len(shown[name]), own, snapshot))
+    check(len(listed) == len(shown), "snapshot list --usage lists %s" % listed)
+    return {snapshot["snapshot"]: snapshot["own_bytes"] for snapshot in listed}
+
+
+def live_blocks(pool):
+    return [r["live_bytes"] // BLOCK for r in pool.json("status")["replicas"]]
+
+
+def delete_and_gain(space, pool, name, own_bytes):
+    """A snapshot gives back what was said, to the block, in both sets."""
+    left = [live - own_bytes // BLOCK for live in live_blocks(pool)]
+    pool.run("snapshot", "delete", "vol@" + name)
+    del space.snapshots[name]
+    wait_until(lambda: live_blocks(pool) == left, "%d bytes to come free with snapshot %s" % (own_bytes, name), seconds=120)
 
 
 def main():
@@ -260,8 +204,10 @@ def main():
         pool.run("volume", "create", "vol", "%d" % (BLOCKS * BLOCK))
         space = Space(pool, generator)
         overwrite_many_times(space, pool)
+        check_usage(space, pool, exact=True)
         print("wrote %d MiB into sets of %d MiB" % (space.written >> 20, STORE >> 20), flush=True)
         counts = {}
+        killed_at = dict.fromkeys(("nothing of it", *AIMS), 0)
         for number in range(ROUNDS):
             if all(v["name"] != "other" for v in pool.json("volume", "list")["volumes"]):
                 pool.run("volume", "create", "other", "8M")
@@ -272,38 +218,40 @@ def main():
                 except nbd.Error:
                     pass  # full
                 handle.shutdown()
-            choice = round_of_deletes(space, pool, generator, number)
+            choice, work = round_of_deletes(space, pool, generator, number)
             counts[choice] = counts.get(choice, 0) + 1
+            for what in work or ("nothing of it",):
+                killed_at[what] += 1
             if len(space.snapshots) >= 4:
                 for name in list(space.snapshots)[:2]:
                     pool.run("snapshot", "delete", "vol@" + name)
                     del space.snapshots[name]
             if number % 10 == 9:
-                print("round %d: %s" % (number + 1, counts), flush=True)
+                print("round %d: %s, killed at %s" % (number + 1, counts, killed_at), flush=True)
+        check(ROUNDS < 50 or min(killed_at[what] for what in AIMS) >= ROUNDS // 20, "too rarely killed at some of it: %s" % killed_at)
 
         # Everything goes but what the volume shows.
-        for name in list(space.snapshots):
-            pool.run("snapshot", "delete", "vol@" + name)
-        space.snapshots.clear()
+        while space.snapshots:
+            own = check_usage(space, pool, exact=False)
+            name = next(iter(space.snapshots))
+            delete_and_gain(space, pool, name, own[name])
         if any(v["name"] == "other" for v in pool.json("volume", "list")["volumes"]):
             pool.run("volume", "delete", "other")
         space.check_all()
         shown = sum(version != 0 for version in space.versions("vol"))
-
-        def live_blocks():
-            return [r["live_bytes"] // BLOCK for r in pool.json("status")["replicas"]]
-
-        wait_until(lambda: live_blocks() == [shown, shown],
+        wait_until(lambda: live_blocks(pool) == [shown, shown],
                    "the live counts to come down to the %d blocks that the volume shows" % shown,
                    seconds=120)
         for r in pool.json("status")["replicas"]:
-            parts = r["live_bytes"] + r["to_clean_bytes"] + r["free_bytes"]
-            check(parts == r["capacity_bytes"], "set %s: live, to clean and free make %d of %d bytes"
-                  % (r["set"], parts, r["capacity_bytes"]))
+            # What lies dense in its segments takes less than the blocks one by one of which the capacity is.
+            check(r["used_bytes"] + r["free_bytes"] == r["capacity_bytes"] and
+                  r["to_clean_bytes"] == max(r["used_bytes"] - r["live_bytes"], 0),
+                  "set %s: what is live, to clean and free does not add up: %s" % (r["set"], r))
             check(r["reserve_bytes"] > 0, "set %s keeps nothing back" % r["set"])
         pool.stop()
         pool.compare_sets()
-    print("space: passed, %s, seed %d" % (counts, SEED))
+    print("space: passed, %s, killed at %s, %d snapshots gave way to a resync, seed %d" %
+          (counts, killed_at, space.made_room, SEED))
 
 
 main()
