@@ -55,6 +55,7 @@ Task<absl::Status> Store::WriteCheckpoint() {
   record.catalogue_segment = catalogue_segment_;
   record.moved_before = log_->end().batch;
   record.attach = attach_;
+  const size_t emptied = emptied_.size();
   ExtentMap::Frozen frozen = map_->Freeze(record.replay_from.segment, catalogue_segment_);
   const std::vector<SegmentNumber> forgotten = std::exchange(released_, {});
   frozen.batch.push_back(
@@ -83,6 +84,9 @@ Task<absl::Status> Store::WriteCheckpoint() {
   released_ = table_.Release(frozen.segments);
   log_->Free(released_);
   segments_freed_ += released_.size();
+  // One that could not be emptied may have left the list meanwhile.
+  emptied_.erase(emptied_.begin(),
+                 emptied_.begin() + static_cast<ptrdiff_t>(std::min(emptied, emptied_.size())));
   clean_work_.Set();
   latency_.checkpoint.Add(Executor::Current().Now() - started);
   co_return absl::OkStatus();

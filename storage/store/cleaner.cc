@@ -140,6 +140,9 @@ Task<absl::StatusOr<CleanOutcome>> Store::Clean(SegmentNumber segment, BlockSour
   TF_CO_RETURN_IF_ERROR(status);
   absl::StatusOr<CleanOutcome> outcome = co_await MoveEverything(segment, std::move(bad_blocks));
   SettleDamage(segment, outcome.status());
+  if (!outcome.ok() && !emptied_.empty() && emptied_.back().segment == segment) {
+    emptied_.pop_back();  // It gives nothing back.
+  }
   table_.Unfollow();
   cleaning_.reset();
   map_->FinishMoved(segment);
@@ -200,6 +203,7 @@ Task<absl::StatusOr<CleanOutcome>> Store::MoveEverything(SegmentNumber segment,
     const MonoNanos began = Executor::Current().Now();
     status = co_await MoveGroup(std::move(group), std::move(crcs), bad_blocks, &outcome);
     TF_CO_RETURN_IF_ERROR(status);
+    if (!bad_blocks) NoteEmptied(segment, outcome);
     co_await MakeWay(Executor::Current().Now() - began);
   }
   status = co_await MoveZeros(segment, content.TakeZeros(), &outcome);

@@ -10,12 +10,16 @@ namespace {
 
 constexpr uint64_t kZeroRecordEntries = 2;  // a guess: they are counted by block, not by record
 constexpr uint64_t kLeastGain = 32;         // a part of a segment
+// A store that is emptier than this begins earlier, since that costs it little.
+constexpr double kEarlierBelow = 0.75;
+constexpr double kEarlierShare = 4;
+constexpr double kMaxPauseShare = 4;  // of the time that a move took
 constexpr int64_t kSlowDownUnitNanos = 20'000;
 constexpr int64_t kMaxSlowDownNanos = 10'000'000;
 
 }  // namespace
 
-uint64_t CleaningCost(uint32_t live_blocks, uint64_t zero_blocks) {
+uint64_t CleaningCost(uint64_t live_blocks, uint64_t zero_blocks) {
   const uint64_t entries = (live_blocks + kMaxMovedEntryBlocks - 1) / kMaxMovedEntryBlocks;
   return SegmentLog::WorstCaseBlocks(live_blocks,
                                      entries + (zero_blocks > 0 ? kZeroRecordEntries : 0));
@@ -46,13 +50,41 @@ std::optional<SegmentNumber> ChooseSegmentToClean(const SegmentTable& table,
   return best;
 }
 
-uint64_t CleaningStartsAt(uint64_t segments) { return std::max<uint64_t>(2, segments / 32); }
+uint64_t CleaningStartsAt(uint64_t segments, uint64_t usable_blocks, uint64_t live_blocks) {
+  const uint64_t least = std::max<uint64_t>(1, segments / 64) * usable_blocks;
+  const double live =
+      static_cast<double>(live_blocks) / static_cast<double>(segments * usable_blocks);
+  return least + static_cast<uint64_t>(kEarlierShare * std::max(0.0, kEarlierBelow - live) *
+                                       static_cast<double>(least));
+}
 
-int64_t SlowDownNanosPerBlock(uint64_t headroom_blocks, uint64_t starts_at_blocks) {
-  if (headroom_blocks >= starts_at_blocks) return 0;
-  const auto short_of = static_cast<double>(starts_at_blocks - headroom_blocks);
-  const double nanos =
-      static_cast<double>(kSlowDownUnitNanos) * short_of / static_cast<double>(headroom_blocks + 1);
+uint64_t CleaningStopsAt(uint64_t starts_at_blocks) { return 2 * starts_at_blocks; }
+
+uint64_t SlowingStartsAt(uint64_t starts_at_blocks) { return starts_at_blocks / 2; }
+
+bool CheckpointPays(uint64_t headroom_blocks, uint64_t gain_blocks, uint64_t starts_at_blocks,
+                    uint64_t segment_blocks) {
+  if (gain_blocks == 0) return false;
+  if (headroom_blocks + gain_blocks >= CleaningStopsAt(starts_at_blocks)) return true;
+  const uint64_t slowing_at = SlowingStartsAt(starts_at_blocks);
+  if (headroom_blocks >= slowing_at) return false;
+  return gain_blocks >= segment_blocks / 4 + segment_blocks * 3 / 4 * headroom_blocks / slowing_at;
+}
+
+MonoNanos CleanerPauseNanos(MonoNanos busy, uint64_t headroom_blocks, uint64_t starts_at_blocks) {
+  const uint64_t none_at = SlowingStartsAt(starts_at_blocks);
+  if (headroom_blocks <= none_at) return 0;
+  const double share = static_cast<double>(headroom_blocks - none_at) /
+                       static_cast<double>(starts_at_blocks - none_at);
+  return static_cast<MonoNanos>(static_cast<double>(busy) * std::min(share, kMaxPauseShare));
+}
+
+int64_t SlowDownNanosPerBlock(uint64_t headroom_blocks, uint64_t slowing_starts_at_blocks) {
+  if (headroom_blocks >= slowing_starts_at_blocks) return 0;
+  // What is lacking to what there is: the cleaner's pace can differ by the hundredfold.
+  const double lack = static_cast<double>(slowing_starts_at_blocks - headroom_blocks) /
+                      static_cast<double>(headroom_blocks + 1);
+  const double nanos = static_cast<double>(kSlowDownUnitNanos) * lack * (1 + lack) / 2;
   return static_cast<int64_t>(std::min(nanos, static_cast<double>(kMaxSlowDownNanos)));
 }
 

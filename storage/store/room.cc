@@ -1,5 +1,7 @@
 #include "storage/store/room.h"
 
+#include <algorithm>
+
 #include "storage/base/check.h"
 
 namespace twofold {
@@ -25,7 +27,9 @@ uint64_t Room::KeptBlocks(const Space& space, RoomFor use) {
   // the step is left for the others.
   if (use == RoomFor::kTrim) return for_record + space.blocks_per_segment / 2;
   segments += space.segments < 64 ? 1 : 2 + space.segments / 256;
-  return segments * space.blocks_per_segment;
+  const uint64_t for_cleaning = (kKeptForOpening + kKeptForLevelling) * space.blocks_per_segment;
+  const uint64_t for_write = segments * space.blocks_per_segment;
+  return std::max(for_cleaning, for_write - std::min(for_write, space.lent_blocks));
 }
 
 bool Room::TryPromise(const Space& space, BlockCount blocks, uint64_t entries, RoomFor use) {

@@ -30,6 +30,9 @@ class Room {
     uint64_t free_blocks = 0;         // in free segments and the open one
     uint64_t blocks_per_segment = 0;  // usable in one
     uint64_t segments = 0;            // in all
+    // Of the step that the cleaner has over writes: what it used to empty segments that the next
+    // checkpoint frees. Writes may use it up meanwhile, since as much comes back (0018).
+    uint64_t lent_blocks = 0;
   };
   using WorstCase = uint64_t (*)(uint64_t payload_blocks, uint64_t entries);
 

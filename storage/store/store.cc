@@ -1,4 +1,5 @@
 #include "storage/store/store.h"
+#include "storage/store/cleaning_policy.h"
 
 #include <algorithm>
 #include <utility>
@@ -87,11 +88,24 @@ Room::Space Store::Space() const {
   space.segments = log_->total_segments();
   space.free_blocks =
       log_->free_segments() * space.blocks_per_segment + log_->open_segment_blocks_left();
+  if (emptied_.empty()) return space;
+  // The one that is being emptied lends what it has taken so far, and is left what it has yet to
+  // take: so it is finished, and the checkpoint that follows gives all of it back (cleaning.cc).
+  const uint64_t step =
+      Room::KeptBlocks(space, RoomFor::kWrite) - Room::KeptBlocks(space, RoomFor::kCleaning);
+  uint64_t to_come = 0;
+  if (cleaning_.has_value() && cleaning_->segment == emptied_.back().segment) {
+    const SegmentTable::Info& info = table_.segments().at(cleaning_->segment);
+    to_come = CleaningCost(info.live_blocks, info.zero_blocks);
+  }
+  uint64_t lent = 0;
+  for (const Emptied& emptied : emptied_) lent += emptied.cost_blocks;
+  space.lent_blocks = std::min(lent, step > to_come ? step - to_come : 0);
   return space;
 }
 
 bool Store::TryReserve(BlockCount blocks, uint64_t entries) {
-  const bool slowed_down = cleaning_up_ && Headroom() < CleaningStartsAtBlocks();
+  const bool slowed_down = cleaning_up_ && Headroom() < SlowingStartsAt(CleaningStartsAtBlocks());
   return failed_.ok() && !stopping_ && !map_->crowded() && !slowed_down &&
          room_.TryPromise(Space(), blocks, entries, RoomFor::kWrite);
 }
@@ -356,7 +370,8 @@ Task<absl::Status> Store::Flush() {
 
 Store::Usage Store::usage() {
   ApplyAllCommitted();
-  const Room::Space space = Space();
+  Room::Space space = Space();
+  space.lent_blocks = 0;
   const uint64_t kept = Room::KeptBlocks(space, RoomFor::kWrite);
   const uint64_t whole = space.segments * space.blocks_per_segment;
   Usage usage;

@@ -362,7 +362,9 @@ class Store {
   // cleaning.cc
   uint64_t Headroom() const;
   uint64_t CleaningStartsAtBlocks() const;
+  uint64_t GainAtCheckpoint() const;
   bool HasReleasable() const;
+  void NoteEmptied(SegmentNumber segment, const CleanOutcome& outcome);
   std::optional<SegmentNumber> NextToClean(RoomFor use) const;
   Task<absl::StatusOr<bool>> CleanRound();
   bool CleaningDue() const;
@@ -518,6 +520,13 @@ class Store {
   // When to clean: one round at a time, woken by what uses up free segments.
   Event clean_work_;
   AsyncMutex clean_round_mutex_;
+  // Segments that the cleaner has moved everything out of: a checkpoint that is cut from now on
+  // frees them. Those that it doesn't, since something pins them, are forgotten all the same.
+  struct Emptied {
+    SegmentNumber segment;
+    uint64_t cost_blocks = 0;  // at worst, of what was moved; less than what the segment gives
+  };
+  std::vector<Emptied> emptied_;
   uint64_t clean_rounds_ = 0;
   bool last_round_gained_ = false;
   bool cleaning_up_ = false;                // the loop works to get to its mark

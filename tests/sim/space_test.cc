@@ -64,6 +64,7 @@ class Overwriting {
     Close();
     Open(/*read_only=*/false);
   }
+  void ForgetWaits() { longest_wait_ = 0; }
   int64_t longest_wait_ms() const { return longest_wait_ / kNanosPerMilli; }
   int64_t now() const { return poller_.Now(); }
 
@@ -220,6 +221,20 @@ TEST(Space, SlowsWritersDownRatherThanStoppingThemM23) {
   world.FillUp();
   world.Overwrite(3 * world.capacity_blocks());
   EXPECT_LT(world.longest_wait_ms(), 500);
+}
+
+// What the cleaner uses is lent to writers, so that more dead
+// space can lie before it begins (docs/decisions/0018).
+TEST(Space, CopiesLittleAndHoldsNobodyUpM23M25) {
+  Overwriting world({.segment_bytes = uint64_t{8} << 20, .segments = 40, .utilization = 0.8});
+  world.FillUp();
+  world.Overwrite(2 * world.capacity_blocks());
+  const uint64_t moved = world.store().cleaning_counters().moved_blocks;
+  world.ForgetWaits();
+  world.Overwrite(world.capacity_blocks());
+  EXPECT_LT(static_cast<double>(world.store().cleaning_counters().moved_blocks - moved),
+            1.8 * static_cast<double>(world.capacity_blocks()));
+  EXPECT_LT(world.longest_wait_ms(), 150);
 }
 
 TEST(Space, MeasuresWriteAmplificationM25) {

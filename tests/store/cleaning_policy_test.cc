@@ -53,6 +53,45 @@ TEST(CleaningPolicy, LeavesPinnedOpenNewAndBadSegmentsAlone) {
   table.Unpin(SegmentNumber(1));
 }
 
+TEST(CleaningPolicy, GivesTheCleanerMoreOfTheDeviceTheLessRoomThereIsM23) {
+  EXPECT_EQ(CleanerPauseNanos(1000, 1000, 1000), 1000);  // half of it
+  EXPECT_EQ(CleanerPauseNanos(1000, SlowingStartsAt(1000), 1000), 0);
+  EXPECT_EQ(CleanerPauseNanos(1000, 0, 1000), 0);
+  EXPECT_EQ(CleanerPauseNanos(1000, 1'000'000, 1000), 4000);
+  int64_t last = 0;
+  for (uint64_t headroom = 0; headroom < 3000; ++headroom) {
+    const int64_t pause = CleanerPauseNanos(1000, headroom, 1000);
+    EXPECT_GE(pause, last);
+    EXPECT_LE(pause, last + 3);
+    last = pause;
+  }
+}
+
+TEST(CleaningPolicy, SlowsWritersOnlyWhereTheCleanerRestsNoMoreM23) {
+  EXPECT_EQ(SlowDownNanosPerBlock(SlowingStartsAt(1000), SlowingStartsAt(1000)), 0);
+  EXPECT_LT(SlowingStartsAt(1000), 1000u);
+  EXPECT_GT(CleaningStopsAt(1000), 1000u);
+}
+
+TEST(CleaningPolicy, BeginsEarlierTheEmptierTheStoreIs) {
+  EXPECT_EQ(CleaningStartsAt(40, 1000, 40'000), 1000u);
+  EXPECT_EQ(CleaningStartsAt(40, 1000, 30'000), 1000u);
+  EXPECT_EQ(CleaningStartsAt(640, 1000, 640'000), 10'000u);
+  EXPECT_EQ(CleaningStartsAt(40, 1000, 20'000), 2000u);
+  EXPECT_EQ(CleaningStartsAt(40, 1000, 0), 4000u);
+}
+
+TEST(CleaningPolicy, EndsARoundWhereThatIsEnoughOrWritersAreShort) {
+  // Begins at 1000, a segment has 800.
+  EXPECT_FALSE(CheckpointPays(0, 0, 1000, 800));
+  EXPECT_TRUE(CheckpointPays(900, 1100, 1000, 800));
+  EXPECT_FALSE(CheckpointPays(900, 1099, 1000, 800));
+  EXPECT_FALSE(CheckpointPays(499, 700, 1000, 800));
+  EXPECT_TRUE(CheckpointPays(499, 800, 1000, 800));
+  EXPECT_TRUE(CheckpointPays(0, 200, 1000, 800));
+  EXPECT_FALSE(CheckpointPays(0, 199, 1000, 800));
+}
+
 TEST(CleaningPolicy, SlowsDownWithoutAStepM23) {
   EXPECT_EQ(SlowDownNanosPerBlock(1000, 1000), 0);
   EXPECT_LT(SlowDownNanosPerBlock(999, 1000), 100);

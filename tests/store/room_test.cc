@@ -48,6 +48,26 @@ TEST(Room, LetsTheCleanerWorkOnAFullStoreAndLeavesWhatLevellingNeeds) {
   EXPECT_FALSE(room.TryPromise(Segments(5, 10), BlockCount(0), 1, RoomFor::kCleaning));
 }
 
+TEST(Room, LetsWritesUseWhatTheCleanerHasLentButNotTheCleanersFloor) {
+  Room room(&OneByOne);
+  Room::Space space = Segments(6, 10);
+  EXPECT_FALSE(room.TryPromise(space, BlockCount(0), 1, RoomFor::kWrite));
+  space.lent_blocks = 500;
+  EXPECT_FALSE(room.TryPromise(space, BlockCount(500), 1, RoomFor::kWrite));
+  EXPECT_TRUE(room.TryPromise(space, BlockCount(499), 1, RoomFor::kWrite));
+  space.lent_blocks = 5000;
+  EXPECT_FALSE(room.TryPromise(space, BlockCount(1500), 1, RoomFor::kWrite));
+  EXPECT_TRUE(room.TryPromise(space, BlockCount(1400), 1, RoomFor::kWrite));
+}
+
+TEST(Room, LendsToWritesAlone) {
+  Room room(&OneByOne);
+  Room::Space space = Segments(5, 10);
+  space.lent_blocks = 1000;
+  EXPECT_FALSE(room.TryPromise(space, BlockCount(0), 1, RoomFor::kTrim));
+  EXPECT_FALSE(room.TryPromise(space, BlockCount(0), 1, RoomFor::kRecord));
+}
+
 // A set that was filled up crashes, and an open takes a segment each time: what the other set has
 // more of must still fit.
 TEST(Room, LetsLevellingGoFurtherThanDeletes) {
