@@ -59,8 +59,7 @@ uint64_t Store::Headroom() const {
 }
 
 uint64_t Store::CleaningStartsAtBlocks() const {
-  return CleaningStartsAt(log_->total_segments(), log_->usable_blocks_per_segment(),
-                          table_.live_blocks());
+  return CleaningStartsAt(log_->total_segments(), log_->usable_blocks_per_segment());
 }
 
 // Whether a checkpoint would free something.

@@ -10,10 +10,7 @@ namespace {
 
 constexpr uint64_t kZeroRecordEntries = 2;  // a guess: they are counted by block, not by record
 constexpr uint64_t kLeastGain = 32;         // a part of a segment
-// A store that is emptier than this begins earlier, since that costs it little.
-constexpr double kEarlierBelow = 0.75;
-constexpr double kEarlierShare = 4;
-constexpr double kMaxPauseShare = 4;  // of the time that a move took
+constexpr double kMaxPauseShare = 4;        // of the time that a move took
 constexpr int64_t kSlowDownUnitNanos = 20'000;
 constexpr int64_t kMaxSlowDownNanos = 10'000'000;
 
@@ -50,12 +47,8 @@ std::optional<SegmentNumber> ChooseSegmentToClean(const SegmentTable& table,
   return best;
 }
 
-uint64_t CleaningStartsAt(uint64_t segments, uint64_t usable_blocks, uint64_t live_blocks) {
-  const uint64_t least = std::max<uint64_t>(1, segments / 64) * usable_blocks;
-  const double live =
-      static_cast<double>(live_blocks) / static_cast<double>(segments * usable_blocks);
-  return least + static_cast<uint64_t>(kEarlierShare * std::max(0.0, kEarlierBelow - live) *
-                                       static_cast<double>(least));
+uint64_t CleaningStartsAt(uint64_t segments, uint64_t usable_blocks) {
+  return std::max<uint64_t>(1, segments / 64) * usable_blocks;
 }
 
 uint64_t CleaningStopsAt(uint64_t starts_at_blocks) { return 2 * starts_at_blocks; }

@@ -30,9 +30,8 @@ std::optional<SegmentNumber> ChooseSegmentToClean(const SegmentTable& table,
                                                   const CleaningChoice& choice);
 
 // Free blocks, beyond what is kept back, below which the cleaner works: a segment, or a part of all
-// of them. Not more: the later a segment is cleaned, the less lives in it; but the less lives in
-// the whole store, the less that matters, and the faster it may be written.
-uint64_t CleaningStartsAt(uint64_t segments, uint64_t usable_blocks, uint64_t live_blocks);
+// of them. Not more: the later a segment is cleaned, the less lives in it.
+uint64_t CleaningStartsAt(uint64_t segments, uint64_t usable_blocks);
 // Where it stops, and where writers are slowed down since it does not keep up.
 uint64_t CleaningStopsAt(uint64_t starts_at_blocks);
 uint64_t SlowingStartsAt(uint64_t starts_at_blocks);
