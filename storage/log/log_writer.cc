@@ -112,7 +112,9 @@ void LogWriter::NoteWork() {
 
 bool LogWriter::HasWork() {
   if (!health_.ok()) return false;
-  if (stopping_ && CoverNeeded()) cover_wanted_ = true;
+  // Not while one is in flight: what it says counts when it has landed, and each batch with entries
+  // left room for one empty batch, not for two.
+  if (stopping_ && air_.empty() && CoverNeeded()) cover_wanted_ = true;
   return !queue_.empty() || !flushes_.empty() || cover_wanted_;
 }
 

@@ -88,6 +88,7 @@ class World {
   Task<void> Close() {
     for (Log& log : logs_) {
       co_await log.log->Stop();
+      log.counters = log.log->counters();
       log.log.reset();
       co_await log.device->Close();
       log.device.reset();
@@ -250,6 +251,25 @@ TEST(LogWriter, SeldomWaitsForWritersThatStayAway) {
   World world(1);
   world.executor().Run(WriteFor(&world, kNanosPerSecond, /*think=*/uint64_t{20} * kNanosPerMilli));
   EXPECT_LT(world.counters().held_batches, world.counters().batches / 10);
+}
+
+Task<void> StopAfterWriting(World* world, SegmentLog::Counters* before) {
+  co_await world->Open(1);
+  co_await world->WriteUntil(world->poller().Now() + 10 * kNanosPerMilli, /*think=*/0);
+  *before = world->counters();
+  co_await world->Close();
+}
+
+// A batch leaves room for one after it: with two the segment could not be sealed, nor opened.
+TEST(LogWriter, StopsWithOneEmptyBatchR12) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(seed);
+    World world(seed);
+    SegmentLog::Counters before;
+    world.executor().Run(StopAfterWriting(&world, &before));
+    EXPECT_EQ(world.counters().entries, before.entries);
+    EXPECT_EQ(world.counters().batches, before.batches + 1);
+  }
 }
 
 Task<void> WriteThroughAHang(World* world) {
